@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/engine.h - the one interface to a model that runs: loaded weights and a mutable state of
+ * B sequences, behind a table of nine calls. The CPU engine defines what is correct.
+ *
+ * Life: open, then load, reset, any number of prefill and decode, again reset or load, close.
+ * A call that fails leaves the engine usable after the next reset, unless alive() is false.
+ * Buffers belong to the caller; the model is borrowed from load() until the next load() or close().
+ * No call allocates after reset() has returned. */
+#ifndef SSMQ_ENGINE_ENGINE_H
+#define SSMQ_ENGINE_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "model/model.h"
+#include "quant/spec.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ssmq_engine_api ssmq_engine_api;
+
+/* Every engine's handle begins with its table. */
+typedef struct ssmq_engine {
+    const ssmq_engine_api *api;
+} ssmq_engine;
+
+typedef struct ssmq_engine_options {
+    int device_idx;     /* among the visible devices; ignored by engines without */
+    int n_threads;      /* host threads; 0: as many as cores. Results do not depend on it */
+    const char *script; /* faults for the null engine; NULL elsewhere */
+} ssmq_engine_options;
+
+/* Sizes the state and workspace are made for. */
+typedef struct ssmq_engine_extent {
+    int64_t n_sequences;        /* B */
+    int64_t max_segment_tokens; /* longest prefill call; longer contexts come in segments */
+} ssmq_engine_extent;
+
+/* Consumes T tokens of each of B sequences, continuing from the current state. */
+typedef struct ssmq_prefill {
+    const int32_t *tokens;  /* [B, T] */
+    int64_t n_tokens;       /* T >= 1; any length, split into segments inside */
+    const int32_t *targets; /* [B, T] next-token ids to score, -1 where none; NULL: no scoring */
+    float *nll; /* [B, T] -log p(targets[t] | tokens <= t), nats; 0 where -1; NULL iff targets is */
+    float *logits; /* [B, V] after the last token, or NULL */
+} ssmq_prefill;
+
+/* Feeds n_steps tokens one at a time through the decode path, continuing from the state. */
+typedef struct ssmq_decode {
+    const int32_t *first; /* [B] token fed at step 0 */
+    int64_t n_steps;
+    const int32_t
+        *forced;      /* [B, n_steps] token s+1 to feed instead of the argmax of step s, or NULL */
+    int32_t *argmax;  /* [B, n_steps] lowest id of the largest logit after each step */
+    float *nll;       /* [B, n_steps] -log p(forced[s] | ...), nats; NULL unless forced */
+    float *logits;    /* [B, V] after the last step, or NULL */
+    int64_t *step_ns; /* [n_steps] time of each step by the engine's timer, or NULL */
+} ssmq_decode;
+
+/* Peak bytes since the last call of take_stats, by what they hold. */
+typedef struct ssmq_engine_stats {
+    int64_t weight_bytes;     /* quantized weights at their stored size, scales counted */
+    int64_t state_bytes;      /* recurrent and conv state of B sequences */
+    int64_t activation_bytes; /* buffers between operations */
+    int64_t workspace_bytes;  /* scratch of libraries and of unpacked weights */
+    int64_t peak_bytes;       /* largest sum at any moment */
+    int64_t last_call_ns;     /* duration of the last prefill or decode by the engine's timer */
+} ssmq_engine_stats;
+
+/* Where numbers come from; texts go into records. */
+typedef struct ssmq_engine_facts {
+    char device[16];   /* "cpu", "cuda", "null" */
+    char gpu_name[96]; /* "" without one */
+    char driver[32];   /* "" where there is none */
+    char cuda[32];
+    char cublaslt[32];
+    char quant_backend[48]; /* who computed the products, e.g. "openblas 0.3.21 + exact int32" */
+    char compute_type[32];  /* of quantized products, e.g. "int32" */
+    char timer[32];         /* "host clock" | "cuda events" */
+    char memory_source[32]; /* "engine allocator" */
+    char cpu_name[96];
+    int32_t n_threads;
+} ssmq_engine_facts;
+
+struct ssmq_engine_api {
+    const char *name;
+    /* An engine on a device.  Owns: *out, release with close.  Fails: DEVICE, NOMEM, CONFIG. */
+    ssmq_status (*open)(ssmq_engine **out, const ssmq_engine_options *options, ssmq_err *err);
+    /* OK, or SKIP and the reason; allocates nothing. */
+    ssmq_status (*supports)(ssmq_engine *engine, const ssmq_shape *shape, const ssmq_spec *spec,
+                            ssmq_err *err);
+    /* Makes these weights current.  Fails: SKIP, NOMEM, DEVICE. */
+    ssmq_status (*load)(ssmq_engine *engine, const ssmq_model *model, const ssmq_spec *spec,
+                        ssmq_err *err);
+    /* State of B new sequences, all zero, and room for the extent.  Fails: NOMEM, DEVICE. */
+    ssmq_status (*reset)(ssmq_engine *engine, const ssmq_engine_extent *extent, ssmq_err *err);
+    /* Fails: NUMERIC (NaN or infinite logits or NLL; layer and token in the text), NOMEM, DEVICE,
+     * CONFIG (token id outside [0, V)). */
+    ssmq_status (*prefill)(ssmq_engine *engine, const ssmq_prefill *call, ssmq_err *err);
+    ssmq_status (*decode)(ssmq_engine *engine, const ssmq_decode *call, ssmq_err *err);
+    /* Peaks since the last call, which it restarts at what is in use now. */
+    void (*take_stats)(ssmq_engine *engine, ssmq_engine_stats *out);
+    /* A cheap round trip to the device; false: touch it no more. */
+    bool (*alive)(ssmq_engine *engine);
+    /* NULL is a no-op; safe on a lost device. */
+    void (*close)(ssmq_engine *engine);
+    /* Tenth call, because records need names that only the engine knows: fills out. */
+    void (*describe)(ssmq_engine *engine, ssmq_engine_facts *out);
+};
+
+/* The engine table of a name ("null", "cpu", "cuda"); NULL if it is not in this build. */
+const ssmq_engine_api *ssmq_engine_find(const char *name);
+/* Names of the engines of this build, separated by ", ". */
+const char *ssmq_engine_names(void);
+/* Number of CUDA devices that work; 0 in a build without CUDA, without a driver or a device. */
+int ssmq_engine_n_devices(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* quant/quantize.h - scalar reference quantizers: symmetric, scale = absmax / qmax in fp32, round
+ * half to even, clamp; a row, group or token of zeros has scale 1. Source: design section 5. */
+#ifndef SSMQ_QUANT_QUANTIZE_H
+#define SSMQ_QUANT_QUANTIZE_H
+
+#include <stdint.h>
+
+#include "quant/precision.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One block of n values sharing a scale: out[n] integers in [-qmax, qmax], returns the scale.
+ * format is INT8 or INT4. */
+float ssmq_quantize_block(const float *x, int64_t n, ssmq_format format, int8_t *out);
+
+/* Scales of a row of `columns` values: 1, or one per group of group_size (a last shorter group is
+ * allowed). */
+int64_t ssmq_scales_per_row(int64_t columns, int32_t group_size);
+
+/* A weight matrix [rows, columns] into q [rows, columns] and scales
+ * [rows, ssmq_scales_per_row]. */
+void ssmq_quantize_weight(const float *w, int64_t rows, int64_t columns, ssmq_format format,
+                          int32_t group_size, int8_t *q, float *scales);
+
+/* Two int4 values to a byte, low nibble first, two's complement; a row of odd length ends in a
+ * zero nibble. packed is [rows, (columns + 1) / 2]. */
+void ssmq_pack_int4(const int8_t *q, int64_t rows, int64_t columns, uint8_t *packed);
+void ssmq_unpack_int4(const uint8_t *packed, int64_t rows, int64_t columns, int8_t *q);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
