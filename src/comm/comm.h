@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* comm/comm.h - processes of a run: MPI start and end, agreement, and the small messages by which
+ * ranks ask the root for trials. One process without mpirun is a run of one rank. */
+#ifndef SSMQ_COMM_COMM_H
+#define SSMQ_COMM_COMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ssmq_comm ssmq_comm;
+
+/* Starts MPI (thread level SERIALIZED).  Ranks: all.  Owns: *out, ssmq_comm_close().
+ * Fails: INTERNAL. */
+SSMQ_MUST_USE ssmq_status ssmq_comm_open(ssmq_comm **out, int *argc, char ***argv, ssmq_err *err);
+/* Ends MPI.  Ranks: all, after every file is closed. */
+void ssmq_comm_close(ssmq_comm *comm);
+
+int ssmq_comm_rank(const ssmq_comm *comm);
+int ssmq_comm_size(const ssmq_comm *comm);
+/* Among the ranks of this host. */
+int ssmq_comm_local_rank(const ssmq_comm *comm);
+int ssmq_comm_local_size(const ssmq_comm *comm);
+/* Text of the MPI library's version. */
+const char *ssmq_comm_mpi_version(void);
+
+/* The worst status of all ranks, on all ranks; the text of the lowest rank that failed reaches
+ * everybody's err.  Ranks: all. */
+SSMQ_MUST_USE ssmq_status ssmq_comm_agree(ssmq_comm *comm, ssmq_status mine, ssmq_err *err);
+
+/* Root's bytes to everybody's buffer of the same size.  Ranks: all. */
+SSMQ_MUST_USE ssmq_status ssmq_comm_broadcast(ssmq_comm *comm, void *bytes, int64_t n_bytes,
+                                              ssmq_err *err);
+
+/* A message between a worker and the root's coordinator. */
+typedef struct ssmq_message {
+    int32_t kind;
+    int32_t status; /* ssmq_status of a finished trial */
+    int64_t trial_idx;
+    double duration_s;
+} ssmq_message;
+
+/* To the root, from a worker that is not on the root.  Fails: INTERNAL. */
+SSMQ_MUST_USE ssmq_status ssmq_comm_send(ssmq_comm *comm, int to_rank, const ssmq_message *message,
+                                         ssmq_err *err);
+/* Waits without spinning for a message from any rank, at most timeout_ns (< 0: for ever);
+ * *from_rank is -1 if none came. */
+SSMQ_MUST_USE ssmq_status ssmq_comm_receive(ssmq_comm *comm, ssmq_message *message, int *from_rank,
+                                            int64_t timeout_ns, ssmq_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* journal/journal.h - the truth of a run: append-only lines of JSON with a checksum, one file and
+ * one writer a rank. The format is specified at the top of journal.c; HDF5 is derived from it. */
+#ifndef SSMQ_JOURNAL_JOURNAL_H
+#define SSMQ_JOURNAL_JOURNAL_H
+
+#include "base/status.h"
+#include "record/record.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ssmq_journal ssmq_journal;
+
+/* Opens run_dir/journal.<rank>.jsonl for appending, first moving an invalid tail to
+ * journal.<rank>.torn.  Owns: *out, ssmq_journal_close().
+ * Fails: IO; CONFIG (another schema version). */
+SSMQ_MUST_USE ssmq_status ssmq_journal_open(ssmq_journal **out, const char *run_dir, int rank,
+                                            ssmq_err *err);
+void ssmq_journal_close(ssmq_journal *journal);
+
+/* Each appends one line and returns when it is on stable storage.
+ * Fails: IO (disk full, ...): the line then does not count; what was written of it is cut off. */
+/* "This rank begins this trial": a trial begun twice and never finished crashed its process. */
+SSMQ_MUST_USE ssmq_status ssmq_journal_started(ssmq_journal *journal, const char *trial_id,
+                                               int64_t attempt, ssmq_err *err);
+/* "This is its outcome." */
+SSMQ_MUST_USE ssmq_status ssmq_journal_finished(ssmq_journal *journal, const ssmq_record *record,
+                                                const ssmq_samples *samples, ssmq_err *err);
+
+/* Where a finished line lies, for reading it again. */
+typedef struct ssmq_journal_entry {
+    char trial_id[72];
+    ssmq_status status;  /* of the trial; SSMQ_N_STATUSES for one begun and not finished */
+    int64_t attempts;    /* times it was begun */
+    int64_t duration_ms; /* of the finished attempt, -1 unknown */
+    int32_t file_idx;    /* into ssmq_replay.files */
+    int64_t offset;      /* of the finished line */
+    int64_t n_bytes;
+} ssmq_journal_entry;
+
+/* What the journals of a run folder say, whatever ranks wrote them. The last finished line of a
+ * trial in order of (attempt, file, offset) counts. Sorted by trial_id. */
+typedef struct ssmq_replay {
+    ssmq_journal_entry *entries;
+    size_t n_entries;
+    char (*files)[64];
+    size_t n_files;
+    int64_t n_bad_lines; /* checksum or form: torn tails, damage */
+} ssmq_replay;
+
+/* Reads every journal of run_dir without changing it.  Owns: ssmq_replay_free().  Fails: IO. */
+SSMQ_MUST_USE ssmq_status ssmq_replay_init(ssmq_replay *out, const char *run_dir, ssmq_err *err);
+void ssmq_replay_free(ssmq_replay *replay);
+/* NULL if the journals do not name it. */
+const ssmq_journal_entry *ssmq_replay_find(const ssmq_replay *replay, const char *trial_id);
+/* Reads a finished entry's record and samples.  Owns: samples.  Fails: IO, CONFIG (damaged). */
+SSMQ_MUST_USE ssmq_status ssmq_replay_get(const ssmq_replay *replay, const char *run_dir,
+                                          const ssmq_journal_entry *entry, ssmq_record *record,
+                                          ssmq_samples *samples, ssmq_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* record/record_fields.h - the field table. A new field is one line here and its assignment in
+ * trial/. Columns: kind, name, (bytes of a text,) unit, meaning. */
+#ifndef SSMQ_RECORD_RECORD_FIELDS_H
+#define SSMQ_RECORD_RECORD_FIELDS_H
+
+/* clang-format off */
+#define SSMQ_RECORD_FIELDS(STR, I64, F64)                                                                   \
+    STR(IDENTITY, run_id, 128, "1", "name of the run folder: UTC time and a short hash")                    \
+    STR(IDENTITY, trial_id, 72, "1", "SHA-256 of trial_key, inputs and numerics version")                   \
+    STR(IDENTITY, trial_key, 512, "1", "canonical text of everything that defines the trial")               \
+    STR(IDENTITY, task, 16, "1", "ppl, passkey or profile")                                                 \
+    STR(RESULT, status, 16, "1", "ok, skipped, nonfinite, oom, timeout, device_error, device_lost, crashed, internal or io") \
+    STR(RESULT, status_reason, 256, "1", "why the status is not ok")                                        \
+    I64(PROVENANCE, attempt, "1", "1 for the first try of this trial")                                      \
+    I64(PROVENANCE, rank, "1", "MPI rank that ran it")                                                      \
+    STR(PROVENANCE, started_utc, 24, "1", "when the trial began, ISO 8601")                                 \
+    STR(PROVENANCE, git_commit, 48, "1", "commit of ssmq, with -dirty if its tree was changed")             \
+    STR(PROVENANCE, engine_version, 32, "1", "version of ssmq")                                             \
+    STR(PROVENANCE, numerics_version, 16, "1", "version of engine semantics, prompts and protocols")        \
+    STR(PROVENANCE, host, 64, "1", "host name")                                                             \
+    STR(PROVENANCE, cpu_name, 96, "1", "processor")                                                         \
+    I64(PROVENANCE, n_threads, "1", "host threads of the engine")                                           \
+    STR(PROVENANCE, gpu_name, 96, "1", "GPU; empty without one")                                            \
+    STR(PROVENANCE, driver, 32, "1", "GPU driver")                                                          \
+    STR(PROVENANCE, cuda, 32, "1", "CUDA runtime")                                                          \
+    STR(PROVENANCE, cublaslt, 32, "1", "cuBLASLt")                                                          \
+    STR(PROVENANCE, nccl, 32, "1", "NCCL")                                                                  \
+    STR(SETTING, model_name, 128, "1", "checkpoint folder or random shape")                                 \
+    STR(SETTING, model_revision, 64, "1", "revision the user gave")                                         \
+    STR(SETTING, model_sha256, 72, "1", "config.json and tensor files")                                     \
+    STR(SETTING, tokenizer_sha256, 72, "1", "tokenizer.json")                                               \
+    STR(SETTING, text_sha256, 72, "1", "text of the task")                                                  \
+    STR(SETTING, precision, 32, "1", "named precision")                                                     \
+    STR(SETTING, scope, 128, "1", "modules that are quantized")                                             \
+    STR(SETTING, dtype, 8, "1", "compute type of what is not quantized")                                    \
+    STR(SETTING, device, 16, "1", "engine: cpu, cuda or null")                                              \
+    I64(SETTING, batch_size, "sequence", "sequences run together")                                          \
+    I64(SETTING, seq_len, "token", "window of the perplexity protocol")                                     \
+    I64(SETTING, stride, "token", "step between windows")                                                   \
+    I64(SETTING, gen_len, "token", "generated tokens")                                                      \
+    I64(SETTING, context_length, "token", "prompt or prefill length")                                       \
+    I64(SETTING, max_context_tokens, "token", "longest context any sequence of the trial reached")          \
+    I64(SETTING, w_bits, "bit", "stored bits of a quantized weight")                                        \
+    I64(SETTING, a_bits, "bit", "bits of a quantized activation")                                           \
+    STR(SETTING, w_format, 16, "1", "number format of weights")                                             \
+    STR(SETTING, a_format, 16, "1", "number format of activations")                                         \
+    I64(SETTING, group_size, "weight", "weights a scale along K; 0 for one scale a channel")                \
+    I64(SETTING, per_channel, "1", "1 if each output channel has one weight scale, 0 if groups do")         \
+    STR(SETTING, calib_method, 96, "1", "how scales were found")                                            \
+    STR(SETTING, quant_backend, 48, "1", "library that computed the products")                              \
+    STR(SETTING, state_dtype, 8, "1", "type of the recurrent state")                                        \
+    F64(SETTING, storage_bits, "bit", "stored bits a linear weight, scales counted, over all linear layers") \
+    STR(SETTING, compute_type, 32, "1", "type quantized products were accumulated in")                      \
+    STR(PROVENANCE, algo_id, 48, "1", "algorithm of the matrix library")                                    \
+    STR(SETTING, fallback, 96, "1", "what ran instead of what was asked for; empty if nothing")             \
+    I64(SETTING, seed, "1", "seed of the trial")                                                            \
+    STR(SETTING, generation, 48, "1", "decoding settings")                                                  \
+    STR(SETTING, protocol, 16, "1", "perplexity protocol: disjoint, sliding or stream")                     \
+    F64(RESULT, ppl, "1", "perplexity, exp(nll_mean)")                                                      \
+    F64(RESULT, nll_mean, "nat", "mean negative log likelihood of a scored token")                          \
+    F64(RESULT, nll_sum, "nat", "sum over scored tokens")                                                   \
+    F64(RESULT, nll_sem, "nat", "standard error of nll_mean from window means")                             \
+    I64(RESULT, n_tokens, "token", "scored tokens")                                                         \
+    I64(RESULT, n_windows, "1", "windows of the protocol")                                                  \
+    F64(MEASURED, runtime_s, "s", "wall time of the trial without loading weights")                           \
+    F64(MEASURED, tokens_per_s, "token/s", "scored tokens over runtime_s")                                    \
+    STR(SETTING, prompt_template_version, 32, "1", "passkey prompt template")                               \
+    STR(SETTING, prompt_template_hash, 72, "1", "SHA-256 of the template's parts and filler")               \
+    STR(RESULT, prompt_hash, 72, "1", "SHA-256 of all prompt ids of the trial")                             \
+    I64(RESULT, n_trials, "1", "passkey prompts")                                                           \
+    I64(RESULT, n_correct, "1", "prompts answered exactly")                                                 \
+    F64(RESULT, accuracy, "1", "n_correct / n_trials")                                                      \
+    F64(RESULT, accuracy_ci_low, "1", "lower end of the 95 % Wilson interval")                              \
+    F64(RESULT, accuracy_ci_high, "1", "upper end of the 95 % Wilson interval")                             \
+    F64(RESULT, digit_accuracy, "1", "share of key digits that were right")                                 \
+    F64(RESULT, answer_nll_mean, "nat", "mean negative log likelihood of an answer token")                  \
+    F64(RESULT, answer_rank_mean, "1", "mean rank of the first answer token, 1 is best")                    \
+    F64(RESULT, control_accuracy, "1", "accuracy on the same prompts without the needle")                   \
+    I64(SETTING, n_warmup, "1", "repeats before measuring")                                                 \
+    I64(SETTING, n_measure, "1", "measured repeats")                                                        \
+    F64(MEASURED, prefill_tokens_per_s, "token/s", "batch_size * context_length / prefill_ms")                \
+    F64(MEASURED, prefill_ms, "ms", "median time of one prefill")                                             \
+    F64(MEASURED, prefill_ms_p10, "ms", "10th percentile")                                                    \
+    F64(MEASURED, prefill_ms_p90, "ms", "90th percentile")                                                    \
+    F64(MEASURED, decode_tokens_per_s, "token/s", "batch_size / decode_ms")                                   \
+    F64(MEASURED, decode_ms, "ms", "median time of one decode step")                                          \
+    F64(MEASURED, decode_ms_p10, "ms", "10th percentile")                                                     \
+    F64(MEASURED, decode_ms_p90, "ms", "90th percentile")                                                     \
+    F64(MEASURED, host_prefill_ms, "ms", "median of the same prefill by the host clock")                      \
+    F64(MEASURED, host_decode_ms, "ms", "median of the same decode step by the host clock")                   \
+    F64(MEASURED, prefill_peak_mem_mb, "MB", "peak of the engine's memory during prefill, 10^6 bytes")        \
+    F64(MEASURED, decode_peak_mem_mb, "MB", "peak of the engine's memory during decode, 10^6 bytes")          \
+    F64(MEASURED, weight_mem_mb, "MB", "weights at their stored size, scales counted")                        \
+    F64(MEASURED, state_mem_mb, "MB", "recurrent and conv state of the batch")                                \
+    F64(MEASURED, activation_mem_mb, "MB", "buffers between operations, larger of prefill and decode")        \
+    F64(MEASURED, workspace_mem_mb, "MB", "scratch of libraries, larger of prefill and decode")               \
+    STR(SETTING, timer, 32, "1", "what measured prefill_ms and decode_ms")                                  \
+    STR(SETTING, memory_source, 32, "1", "what counted the memory")                                         \
+    STR(SETTING, notes, 512, "1", "the user's notes")
+
+/* Raw series: name, unit, meaning. */
+#define SSMQ_SERIES_TABLE(X)                                                                                \
+    X("prefill_ms", "ms", "time of each measured prefill")                                                  \
+    X("decode_ms", "ms", "time of each measured decode step, repeats one after another")                    \
+    X("host_prefill_ms", "ms", "the same prefills by the host clock")                                       \
+    X("nll_window", "nat", "mean negative log likelihood of each window")                                   \
+    X("nll_bucket_mean", "nat", "mean negative log likelihood of positions [2^k, 2^(k+1)) in their window or stream") \
+    X("nll_bucket_tokens", "token", "tokens in each of those buckets")                                      \
+    X("passkey_depth", "1", "asked place of each prompt's needle, 0 start to 1 end")                        \
+    X("passkey_key", "1", "key of each prompt")                                                             \
+    X("passkey_correct", "1", "1 if the prompt was answered exactly")                                       \
+    X("passkey_digits", "1", "right digits of each prompt")                                                 \
+    X("passkey_answer_nll", "nat", "mean negative log likelihood of each prompt's answer tokens")           \
+    X("passkey_answer_rank", "1", "rank of each prompt's first answer token")                               \
+    X("passkey_control", "1", "1 if the prompt without needle was answered exactly")
+/* clang-format on */
+
+#endif

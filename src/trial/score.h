@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* trial/score.h - perplexity protocols: which tokens are scored in which window, and running them
+ * on an engine. Definitions: design section 7; counts as in the published protocols. */
+#ifndef SSMQ_TRIAL_SCORE_H
+#define SSMQ_TRIAL_SCORE_H
+
+#include "base/status.h"
+#include "config/config.h"
+#include "engine/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ssmq_protocol_spec {
+    ssmq_protocol protocol;
+    int64_t seq_len;    /* window; of stream: tokens of one prefill call */
+    int64_t stride;     /* of sliding; 1 <= stride <= seq_len */
+    int64_t batch_size; /* windows run together */
+} ssmq_protocol_spec;
+
+/* Window i of n tokens: it covers [begin, end) and scores targets [first_target, end). */
+typedef struct ssmq_window {
+    int64_t begin, end, first_target;
+} ssmq_window;
+
+/* Windows of a text of n_tokens; 0 if it is too short to score anything.
+ *   disjoint  n_tokens / seq_len windows, tail dropped, first token of each unscored
+ *   sliding   windows begin every stride tokens, the last ends the text; each token but the first
+ *             is scored once
+ *   stream    one window over everything, the first token unscored */
+int64_t ssmq_protocol_n_windows(const ssmq_protocol_spec *spec, int64_t n_tokens);
+ssmq_window ssmq_protocol_window(const ssmq_protocol_spec *spec, int64_t n_tokens, int64_t i);
+
+/* Scores a text. nll [n_tokens]: nll[t] = -log p(ids[t] | its window before t), NaN where token t
+ * is not scored.  Fails: CONFIG (nothing to score), or what the engine returns. */
+SSMQ_MUST_USE ssmq_status ssmq_score_text(ssmq_engine *engine, const ssmq_protocol_spec *spec,
+                                          const int32_t *ids, int64_t n_tokens, double *nll,
+                                          ssmq_err *err);
+
+/* Sums of an nll array (NaN: unscored), in fp64, in order of position. */
+typedef struct ssmq_score {
+    double nll_sum;
+    int64_t n_tokens;
+    double nll_mean; /* NaN without tokens */
+    double ppl;
+} ssmq_score;
+ssmq_score ssmq_score_sum(const double *nll, int64_t n_tokens);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

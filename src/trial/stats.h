@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* trial/stats.h - intervals and percentiles of what trials measure. */
+#ifndef SSMQ_TRIAL_STATS_H
+#define SSMQ_TRIAL_STATS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ssmq_interval {
+    double low, high;
+} ssmq_interval;
+
+/* 95 % Wilson score interval of k successes in n trials (Wilson, JASA 22, 1927); NaN for n = 0. */
+ssmq_interval ssmq_wilson(int64_t k, int64_t n);
+
+/* Percentile q in [0, 100] by linear interpolation between order statistics, as numpy.percentile;
+ * sorts values in place. NaN for n = 0. */
+double ssmq_percentile(double *values, size_t n, double q);
+
+double ssmq_mean(const double *values, size_t n);
+/* Standard error of the mean, sample deviation (n - 1); NaN for n < 2. */
+double ssmq_sem(const double *values, size_t n);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
