@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/inputs.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "base/str.h"
+
+enum { MAX_TEXT_BYTES = 1 << 30 };
+
+ssmq_status ssmq_device_find(const ssmq_engine_api **out, const char *device, ssmq_err *err) {
+    bool is_auto = strcmp(device, "auto") == 0;
+    const char *name = is_auto ? (ssmq_engine_n_devices() > 0 ? "cuda" : "cpu") : device;
+    *out = ssmq_engine_find(name);
+    if (*out == NULL) {
+        return SSMQ_FAIL(err, CONFIG,
+                         "model.device: '%s' is not in this build; allowed are auto, %s", device,
+                         ssmq_engine_names());
+    }
+    if (strcmp(name, "cuda") == 0 && ssmq_engine_n_devices() == 0) {
+        return SSMQ_FAIL(err, CONFIG,
+                         "model.device: 'cuda' needs a working GPU and driver; none "
+                         "is here (use auto or cpu)");
+    }
+    return SSMQ_OK;
+}
+
+ssmq_status ssmq_text_tokenize(const char *path, const ssmq_tokenizer *tokenizer, ssmq_ids *ids,
+                               char sha256[SSMQ_SHA256_HEX_BYTES], ssmq_err *err) {
+    char *text = NULL;
+    size_t n_bytes = 0;
+    SSMQ_TRY(ssmq_file_read(&text, &n_bytes, path, MAX_TEXT_BYTES, err));
+    size_t n_valid = ssmq_utf8_valid_prefix(text, n_bytes);
+    ssmq_status status = SSMQ_OK;
+    if (n_bytes == 0) {
+        status = SSMQ_FAIL(err, CONFIG, "%s: the text is empty", path);
+    } else if (n_valid < n_bytes) {
+        status = SSMQ_FAIL(err, CONFIG, "%s: not UTF-8 at byte %zu", path, n_valid);
+    } else {
+        if (sha256 != NULL) ssmq_sha256_of(text, n_bytes, sha256);
+        status = ssmq_tokenizer_encode(tokenizer, text, n_bytes, ids, err);
+    }
+    ssmq_free(text);
+    return status;
+}
+
+static bool has_task(const ssmq_config *config, ssmq_task task) {
+    for (size_t i = 0; i < config->sweep.n_tasks; i++) {
+        if (config->sweep.tasks[i] == task) return true;
+    }
+    return false;
+}
+
+static ssmq_status open_tokenizer(ssmq_loaded *loaded, ssmq_err *err) {
+    const ssmq_config *config = &loaded->config;
+    if (loaded->model->is_random) {
+        /* Random weights have no tokenizer; their numbers mean nothing but their speed. */
+        if (has_task(config, SSMQ_TASK_PPL) || has_task(config, SSMQ_TASK_PASSKEY)) {
+            return SSMQ_FAIL(err, CONFIG,
+                             "sweep.tasks: %s has no tokenizer and random weights; allowed is "
+                             "profile alone",
+                             config->model.path);
+        }
+        return SSMQ_OK;
+    }
+    SSMQ_TRY(ssmq_tokenizer_open(&loaded->tokenizer, config->model.path, err));
+    ssmq_field_set(loaded->inputs.tokenizer_sha256, sizeof loaded->inputs.tokenizer_sha256,
+                   ssmq_tokenizer_sha256(loaded->tokenizer));
+    if (ssmq_tokenizer_vocab_count(loaded->tokenizer) > loaded->model->shape.V) {
+        return SSMQ_FAIL(err, CONFIG, "%s: tokenizer.json has %d ids, the model only %lld",
+                         config->model.path, ssmq_tokenizer_vocab_count(loaded->tokenizer),
+                         (long long)loaded->model->shape.V);
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status open_texts(ssmq_loaded *loaded, ssmq_err *err) {
+    const ssmq_config *config = &loaded->config;
+    if (has_task(config, SSMQ_TASK_PPL)) {
+        SSMQ_TRY(ssmq_text_tokenize(config->ppl.text, loaded->tokenizer, &loaded->text,
+                                    loaded->inputs.text_sha256, err));
+        int64_t limit = config->ppl.max_tokens;
+        if (limit > 0 && (size_t)limit < loaded->text.n) loaded->text.n = (size_t)limit;
+        loaded->inputs.text_tokens = (int64_t)loaded->text.n;
+    }
+    if (has_task(config, SSMQ_TASK_PASSKEY) && strcmp(config->passkey.filler, "text") == 0) {
+        SSMQ_TRY(ssmq_text_tokenize(config->passkey.filler_text, loaded->tokenizer, &loaded->filler,
+                                    loaded->inputs.filler_sha256, err));
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status open_parts(ssmq_loaded *out, ssmq_err *err) {
+    SSMQ_TRY(ssmq_device_find(&out->engine_api, out->config.model.device, err));
+    SSMQ_TRY(ssmq_model_open(&out->model, out->config.model.path, err));
+    ssmq_inputs *inputs = &out->inputs;
+    inputs->shape = out->model->shape;
+    ssmq_field_set(inputs->model_name, sizeof inputs->model_name, out->model->name);
+    ssmq_field_set(inputs->model_sha256, sizeof inputs->model_sha256, out->model->sha256);
+    ssmq_field_set(inputs->device, sizeof inputs->device, out->engine_api->name);
+    SSMQ_TRY(open_tokenizer(out, err));
+    SSMQ_TRY(open_texts(out, err));
+    out->trial = (ssmq_trial_inputs){
+        .config = &out->config,
+        .model = out->model,
+        .tokenizer = out->tokenizer,
+        .text_ids = out->text.ids,
+        .n_text_ids = (int64_t)out->text.n,
+        .filler_ids = out->filler.ids,
+        .n_filler_ids = (int64_t)out->filler.n,
+        .inputs = inputs,
+    };
+    return SSMQ_OK;
+}
+
+ssmq_status ssmq_loaded_open(ssmq_loaded *out, const ssmq_config *config, ssmq_err *err) {
+    memset(out, 0, sizeof *out);
+    out->config = *config;
+    ssmq_status status = open_parts(out, err);
+    if (status != SSMQ_OK) ssmq_loaded_close(out);
+    return status;
+}
+
+void ssmq_loaded_close(ssmq_loaded *loaded) {
+    ssmq_model_close(loaded->model);
+    ssmq_tokenizer_close(loaded->tokenizer);
+    ssmq_ids_free(&loaded->text);
+    ssmq_ids_free(&loaded->filler);
+    memset(loaded, 0, sizeof *loaded);
+}
