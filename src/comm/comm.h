@@ -15,8 +15,8 @@ extern "C" {
 
 typedef struct ssmq_comm ssmq_comm;
 
-/* Starts MPI (thread level SERIALIZED).  Ranks: all.  Owns: *out, ssmq_comm_close().
- * Fails: INTERNAL. */
+/* Starts MPI (thread level FUNNELED: only the thread that called this may use the comm).  Ranks:
+ * all.  Owns: *out, ssmq_comm_close(). Fails: INTERNAL. */
 SSMQ_MUST_USE ssmq_status ssmq_comm_open(ssmq_comm **out, int *argc, char ***argv, ssmq_err *err);
 /* Ends MPI.  Ranks: all, after every file is closed. */
 void ssmq_comm_close(ssmq_comm *comm);
@@ -37,15 +37,16 @@ SSMQ_MUST_USE ssmq_status ssmq_comm_agree(ssmq_comm *comm, ssmq_status mine, ssm
 SSMQ_MUST_USE ssmq_status ssmq_comm_broadcast(ssmq_comm *comm, void *bytes, int64_t n_bytes,
                                               ssmq_err *err);
 
-/* A message between a worker and the root's coordinator. */
+/* A message between a worker and the root's coordinator; what its members mean is the sender's and
+ * receiver's matter (cli/coordinate.h). */
 typedef struct ssmq_message {
     int32_t kind;
-    int32_t status; /* ssmq_status of a finished trial */
+    int32_t value;
     int64_t trial_idx;
-    double duration_s;
+    double seconds;
 } ssmq_message;
 
-/* To the root, from a worker that is not on the root.  Fails: INTERNAL. */
+/* Returns when the message is on its way.  Fails: INTERNAL. */
 SSMQ_MUST_USE ssmq_status ssmq_comm_send(ssmq_comm *comm, int to_rank, const ssmq_message *message,
                                          ssmq_err *err);
 /* Waits without spinning for a message from any rank, at most timeout_ns (< 0: for ever);
