@@ -58,18 +58,24 @@ size_t ssmq_record_n_fields(void);
 const ssmq_field *ssmq_record_field(size_t i);
 /* NULL if there is none of that name. */
 const ssmq_field *ssmq_record_field_named(const char *name);
+/* "identity", "setting", ... and "text", "integer", "number". Never NULL. */
+const char *ssmq_field_kind_name(ssmq_field_kind kind);
+const char *ssmq_field_type_name(ssmq_field_type type);
 
 /* Every field null: texts empty, integers -1, doubles NaN. */
 void ssmq_record_init(ssmq_record *record);
 
-/* Appends {"field": value, ...} with every field of the table, in its order. */
+/* Appends {"field": value, ...} with every field of the table, in its order; doubles with 17
+ * digits, so that they read back bit for bit; null for -1, NaN and infinities. */
 void ssmq_record_add_json(const ssmq_record *record, ssmq_str *out);
-/* Reads such an object. Missing fields stay null; unknown ones are a fault.
+/* Reads such an object. Missing fields stay null; unknown ones are a fault; texts that do not fit
+ * are cut as ssmq_field_set() does.
  * Fails: CONFIG (names the field). */
 SSMQ_MUST_USE ssmq_status ssmq_record_from_json(ssmq_record *out, const ssmq_json *object,
                                                 ssmq_err *err);
 
-/* A CSV line of names, and of a record's values (RFC 4180 quoting, null is empty). */
+/* A CSV line of names, and of a record's values (RFC 4180 quoting, null is empty), each
+ * ended by a line feed. */
 void ssmq_record_add_csv_header(ssmq_str *out);
 void ssmq_record_add_csv(const ssmq_record *record, ssmq_str *out);
 
@@ -90,9 +96,16 @@ typedef struct ssmq_samples {
 SSMQ_MUST_USE ssmq_status ssmq_samples_add(ssmq_samples *samples, const char *name,
                                            const double *values, size_t n, ssmq_err *err);
 void ssmq_samples_free(ssmq_samples *samples);
+/* NULL if the trial has no series of that name. Borrowed. */
+const ssmq_series *ssmq_samples_get(const ssmq_samples *samples, const char *name);
+/* Names of the table, in its order. */
+size_t ssmq_series_count(void);
+const char *ssmq_series_name(size_t i);
 /* Unit of a series; NULL if the table has no such name. */
 const char *ssmq_series_unit(const char *name);
 const char *ssmq_series_doc(const char *name);
+/* {"name": [values], ...}, null for NaN and infinities, and back.
+ * Owns: *out, ssmq_samples_free() (empty on failure).  Fails: CONFIG, NOMEM. */
 void ssmq_samples_add_json(const ssmq_samples *samples, ssmq_str *out);
 SSMQ_MUST_USE ssmq_status ssmq_samples_from_json(ssmq_samples *out, const ssmq_json *object,
                                                  ssmq_err *err);
