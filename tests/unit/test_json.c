@@ -75,6 +75,7 @@ static void members_come_in_file_order(void **state) {
     int i = 0;
     for (ssmq_json_iter it = ssmq_json_begin(document); ssmq_json_next(&it); i++) {
         int64_t value = 0;
+        assert_true(i < 3);
         assert_string_equal(it.key, keys[i]);
         assert_true(ssmq_json_i64(it.value, &value) && value == i + 1);
     }
