@@ -75,7 +75,7 @@ ssmq_status ssmq_fd_write(int fd, const void *bytes, size_t n_bytes, const char 
     return SSMQ_OK;
 }
 
-static ssmq_status sync_folder_of(const char *path, ssmq_err *err) {
+ssmq_status ssmq_folder_sync(const char *path, ssmq_err *err) {
     char folder[SSMQ_PATH_BYTES];
     const char *slash = strrchr(path, '/');
     size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
@@ -102,7 +102,7 @@ ssmq_status ssmq_file_commit(const char *tmp_path, const char *path, ssmq_err *e
     if (rename(tmp_path, path) != 0) {
         return SSMQ_FAIL(err, IO, "%s: cannot rename to it: %s", path, strerror(errno));
     }
-    return sync_folder_of(path, err);
+    return ssmq_folder_sync(path, err);
 }
 
 ssmq_status ssmq_file_replace(const char *path, const void *bytes, size_t n_bytes, ssmq_err *err) {

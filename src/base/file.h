@@ -29,6 +29,10 @@ SSMQ_MUST_USE ssmq_status ssmq_file_replace(const char *path, const void *bytes,
  * the folder. tmp_path must lie in the same folder.  Fails: IO. */
 SSMQ_MUST_USE ssmq_status ssmq_file_commit(const char *tmp_path, const char *path, ssmq_err *err);
 
+/* Makes the names in path's folder durable: after a file was created or renamed in it.
+ * Fails: IO; CONFIG (path too long). */
+SSMQ_MUST_USE ssmq_status ssmq_folder_sync(const char *path, ssmq_err *err);
+
 /* All of the bytes to fd, restarting short and interrupted writes.  Fails: IO; `path` names the
  * file in the message. */
 SSMQ_MUST_USE ssmq_status ssmq_fd_write(int fd, const void *bytes, size_t n_bytes, const char *path,

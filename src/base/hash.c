@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/hash.h"
 
+#include <pthread.h>
 #include <string.h>
 
 static const uint32_t round_constants[64] = {
@@ -101,12 +102,35 @@ void ssmq_sha256_of(const void *bytes, size_t n_bytes, char hex[SSMQ_SHA256_HEX_
     ssmq_sha256_hex(digest, hex);
 }
 
+/* crc_tables[k][b]: what byte b does to the CRC when k more bytes follow it, so that eight bytes
+ * take eight look-ups that do not wait for each other. */
+static uint32_t crc_tables[8][256];
+static pthread_once_t crc_tables_once = PTHREAD_ONCE_INIT;
+
+static void fill_crc_tables(void) {
+    for (uint32_t b = 0; b < 256; b++) {
+        uint32_t crc = b;
+        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (0x82f63b78u & (0u - (crc & 1u)));
+        crc_tables[0][b] = crc;
+    }
+    for (int k = 1; k < 8; k++) {
+        for (int b = 0; b < 256; b++) {
+            uint32_t before = crc_tables[k - 1][b];
+            crc_tables[k][b] = before >> 8 ^ crc_tables[0][before & 0xff];
+        }
+    }
+}
+
 uint32_t ssmq_crc32c(uint32_t crc, const void *bytes, size_t n_bytes) {
+    (void)pthread_once(&crc_tables_once, fill_crc_tables);
     const unsigned char *p = bytes;
     crc = ~crc;
-    for (size_t i = 0; i < n_bytes; i++) {
-        crc ^= p[i];
-        for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (0x82f63b78u & (0u - (crc & 1u)));
+    for (; n_bytes >= 8; n_bytes -= 8, p += 8) {
+        uint32_t next =
+            crc_tables[3][p[4]] ^ crc_tables[2][p[5]] ^ crc_tables[1][p[6]] ^ crc_tables[0][p[7]];
+        for (int k = 0; k < 4; k++) next ^= crc_tables[7 - k][(crc >> 8 * k & 0xff) ^ p[k]];
+        crc = next;
     }
+    for (; n_bytes > 0; n_bytes--, p++) crc = crc >> 8 ^ crc_tables[0][(crc ^ *p) & 0xff];
     return ~crc;
 }
