@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/coordinate.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "cli/merge.h"
+#include "cli/progress.h"
+#include "sched/sched.h"
+
+enum { ROOT = 0, PROGRESS_BYTES = 256 };
+
+/* How long to wait for a word before looking at signals and limits. */
+static const int64_t turn_ns = 50000000;
+/* With other ranks, the mailbox of the root's worker is looked at this often. */
+static const int64_t mailbox_turn_ns = 1000000;
+static const int64_t progress_every_ns = 5000000000;
+/* results.h5 of a running sweep is at most this old when something new has finished. */
+static const int64_t merge_every_ns = 30000000000;
+static const double ns_per_s = 1e9;
+
+typedef struct coordinator {
+    const ssmq_coordinate *setup;
+    ssmq_coordinate_result *result;
+    ssmq_sched *sched;
+    bool *is_idle;    /* [size] asked and got nothing yet */
+    bool *is_stopped; /* [size] told to stop, or retired */
+    int size;
+    int n_active;
+    size_t n_finished, n_failed;
+    int64_t start_ns, next_progress_ns, next_merge_ns;
+    size_t n_merged;
+} coordinator;
+
+static ssmq_status tell(coordinator *c, int rank, const ssmq_message *message, ssmq_err *err) {
+    if (rank != ROOT) return ssmq_comm_send(c->setup->comm, rank, message, err);
+    ssmq_mailbox_put(c->setup->mailbox, SSMQ_TO_WORKER, message);
+    return SSMQ_OK;
+}
+
+/* Work or the end for every rank that waits; a lost rank's trial may serve one of them. */
+static ssmq_status serve_idle(coordinator *c, ssmq_err *err) {
+    for (int rank = 0; rank < c->size; rank++) {
+        if (!c->is_idle[rank]) continue;
+        int64_t i = ssmq_sched_next(c->sched, rank);
+        if (i == SSMQ_SCHED_WAIT) continue;
+        ssmq_message say = {.kind = SSMQ_WORD_STOP, .trial_idx = -1};
+        if (i != SSMQ_SCHED_DONE) {
+            say.kind = SSMQ_WORD_RUN;
+            say.trial_idx = c->setup->todo[i].trial_idx;
+            say.value = (int32_t)c->setup->todo[i].attempt;
+        } else {
+            c->is_stopped[rank] = true;
+            c->n_active--;
+        }
+        c->is_idle[rank] = false;
+        SSMQ_TRY(tell(c, rank, &say, err));
+    }
+    return SSMQ_OK;
+}
+
+static int64_t todo_index(const coordinator *c, int64_t trial_idx) {
+    /* todo is in grid order. */
+    size_t low = 0;
+    size_t high = c->setup->n_todo;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (c->setup->todo[middle].trial_idx < trial_idx) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return (int64_t)low;
+}
+
+static void give_up_if_asked(coordinator *c) {
+    const ssmq_config_run *run = &c->setup->config->run;
+    size_t n_failed = c->n_failed;
+    bool too_many = run->max_failures > 0 && n_failed >= (size_t)run->max_failures;
+    if (n_failed == 0 || !(run->fail_fast || too_many) || c->result->was_given_up) return;
+    ssmq_log(SSMQ_LOG_WARN, "%zu trials failed; handing out no more", n_failed);
+    c->result->was_given_up = true;
+    ssmq_sched_drain(c->sched);
+}
+
+static void take_finished(coordinator *c, int rank, const ssmq_message *message) {
+    ssmq_status status = (ssmq_status)message->value;
+    ssmq_sched_finished(c->sched, rank, todo_index(c, message->trial_idx));
+    c->n_finished++;
+    bool is_failed = status != SSMQ_OK && status != SSMQ_SKIP;
+    c->n_failed += is_failed;
+    ssmq_log(is_failed ? SSMQ_LOG_WARN : SSMQ_LOG_INFO, "%zu/%zu %s in %.2f s on rank %d: %s",
+             c->setup->n_done_before + c->n_finished, c->setup->n_done_before + c->setup->n_todo,
+             ssmq_status_name(status), message->seconds, rank,
+             c->setup->grid->trials[message->trial_idx].key);
+    give_up_if_asked(c);
+}
+
+static ssmq_status take_message(coordinator *c, int rank, const ssmq_message *message,
+                                ssmq_err *err) {
+    switch ((ssmq_word)message->kind) {
+    case SSMQ_WORD_IDLE:
+        c->is_idle[rank] = true;
+        break;
+    case SSMQ_WORD_FINISHED:
+        take_finished(c, rank, message);
+        c->is_idle[rank] = true;
+        break;
+    case SSMQ_WORD_RETIRED:
+        if (message->trial_idx >= 0) take_finished(c, rank, message);
+        ssmq_log(SSMQ_LOG_WARN, "rank %d takes no more work: %s", rank,
+                 ssmq_status_meaning((ssmq_status)message->value));
+        ssmq_sched_lost(c->sched, rank);
+        c->is_stopped[rank] = true;
+        c->n_active--;
+        break;
+    default:
+        return SSMQ_FAIL(err, INTERNAL, "rank %d sent a word of kind %" PRId32, rank,
+                         message->kind);
+    }
+    return SSMQ_OK;
+}
+
+/* A word from any worker, or none within a turn. */
+static ssmq_status listen(coordinator *c, ssmq_err *err) {
+    ssmq_message message;
+    int64_t until_ns = ssmq_now_ns() + turn_ns;
+    bool has_others = c->size > 1;
+    do {
+        int64_t wait_ns = has_others ? mailbox_turn_ns : turn_ns;
+        if (!c->is_stopped[ROOT] && ssmq_mailbox_take(c->setup->mailbox, SSMQ_TO_COORDINATOR,
+                                                      has_others ? 0 : wait_ns, &message)) {
+            return take_message(c, ROOT, &message, err);
+        }
+        if (has_others) {
+            int from_rank = -1;
+            SSMQ_TRY(ssmq_comm_receive(c->setup->comm, &message, &from_rank, wait_ns, err));
+            if (from_rank >= 0) return take_message(c, from_rank, &message, err);
+        }
+    } while (ssmq_now_ns() < until_ns);
+    return SSMQ_OK;
+}
+
+static void drain_if_asked(coordinator *c) {
+    if (c->result->was_drained) return;
+    double limit_s = c->setup->config->run.time_limit_s;
+    bool over = limit_s > 0 && (double)(ssmq_now_ns() - c->start_ns) / ns_per_s > limit_s;
+    if (*c->setup->stop_signal == 0 && !over) return;
+    ssmq_log(SSMQ_LOG_WARN, over ? "time limit: finishing what runs, then stopping"
+                                 : "signal: finishing what runs, then stopping");
+    c->result->was_drained = true;
+    ssmq_sched_drain(c->sched);
+}
+
+static void show_progress(coordinator *c) {
+    int64_t now_ns = ssmq_now_ns();
+    if (now_ns < c->next_progress_ns) return;
+    c->next_progress_ns = now_ns + progress_every_ns;
+    ssmq_sched_state state;
+    ssmq_sched_get(c->sched, &state);
+    ssmq_progress progress = {
+        .n_done = c->setup->n_done_before + state.n_finished,
+        .n_total = c->setup->n_done_before + c->setup->n_todo,
+        .n_failed = c->setup->n_failed_before + c->n_failed,
+        .cost_done = state.cost_finished,
+        .cost_total = state.cost_finished + state.cost_in_flight + state.cost_waiting,
+        .elapsed_s = (double)(now_ns - c->start_ns) / ns_per_s,
+        .n_ranks_busy = (int)state.n_in_flight,
+        .n_ranks = c->size,
+    };
+    char text[PROGRESS_BYTES];
+    ssmq_progress_text(&progress, text, sizeof text);
+    ssmq_log_progress(text);
+}
+
+/* So that a running sweep can be looked at. Its own failure is not the sweep's. */
+static void merge_now_and_then(coordinator *c) {
+    int64_t now_ns = ssmq_now_ns();
+    if (now_ns < c->next_merge_ns || c->n_merged == c->n_finished) return;
+    ssmq_run_counts counts;
+    ssmq_err err = {0};
+    if (ssmq_merge(c->setup->run_dir, &counts, &err) != SSMQ_OK) {
+        ssmq_log_err(SSMQ_LOG_WARN, &err);
+    }
+    c->n_merged = c->n_finished;
+    c->next_merge_ns = ssmq_now_ns() + merge_every_ns;
+}
+
+static ssmq_status run(coordinator *c, ssmq_err *err) {
+    while (c->n_active > 0) {
+        SSMQ_TRY(listen(c, err));
+        drain_if_asked(c);
+        SSMQ_TRY(serve_idle(c, err));
+        show_progress(c);
+        merge_now_and_then(c);
+    }
+    c->result->n_left = c->setup->n_todo - c->n_finished;
+    return SSMQ_OK;
+}
+
+/* Trials of equal precision and scope share loaded weights. A checksum is enough: a collision costs
+ * one needless wish to stay, never a wrong result. */
+static uint32_t class_of(const ssmq_trial *trial) {
+    uint32_t crc = ssmq_crc32c(0, trial->precision.name, sizeof trial->precision.name);
+    return ssmq_crc32c(crc, trial->scope, sizeof trial->scope);
+}
+
+static ssmq_status open_sched(coordinator *c, ssmq_err *err) {
+    const ssmq_coordinate *setup = c->setup;
+    ssmq_sched_trial *trials = NULL;
+    SSMQ_TRY(ssmq_calloc(&trials, setup->n_todo, sizeof *trials, err));
+    for (size_t i = 0; i < setup->n_todo; i++) {
+        const ssmq_trial *trial = &setup->grid->trials[setup->todo[i].trial_idx];
+        trials[i].cost = trial->cost;
+        trials[i].class_ = class_of(trial);
+    }
+    bool by_cost = strcmp(setup->config->sweep.order, "cost") == 0;
+    ssmq_status status = ssmq_sched_open(&c->sched, trials, setup->n_todo, c->size,
+                                         by_cost ? SSMQ_ORDER_COST : SSMQ_ORDER_GRID, err);
+    ssmq_free(trials);
+    return status;
+}
+
+ssmq_status ssmq_coordinate_run(const ssmq_coordinate *setup, ssmq_coordinate_result *result,
+                                ssmq_err *err) {
+    coordinator c = {.setup = setup, .result = result, .size = ssmq_comm_size(setup->comm)};
+    ssmq_status status = SSMQ_OK;
+    memset(result, 0, sizeof *result);
+    c.n_active = c.size;
+    c.start_ns = ssmq_now_ns();
+    c.next_progress_ns = c.start_ns + progress_every_ns;
+    c.next_merge_ns = c.start_ns + merge_every_ns;
+    SSMQ_TRY(open_sched(&c, err));
+    SSMQ_TRY_OR(ssmq_calloc(&c.is_idle, (size_t)c.size, sizeof *c.is_idle, err), close_sched);
+    SSMQ_TRY_OR(ssmq_calloc(&c.is_stopped, (size_t)c.size, sizeof *c.is_stopped, err), free_idle);
+    status = run(&c, err);
+    ssmq_free(c.is_stopped);
+free_idle:
+    ssmq_free(c.is_idle);
+close_sched:
+    ssmq_sched_close(c.sched);
+    return status;
+}

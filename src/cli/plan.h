@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cli/plan.h - the grid as CSV: what `ssmq plan` prints and a run folder keeps as plan.csv. */
+#ifndef SSMQ_CLI_PLAN_H
+#define SSMQ_CLI_PLAN_H
+
+#include "base/hash.h"
+#include "base/status.h"
+#include "base/str.h"
+#include "grid/grid.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { SSMQ_MAX_PLAN_BYTES = 1 << 30 };
+
+/* Appends a header and a line for each trial: trial_idx, trial_id, task, protocol, precision,
+ * scope, context_length, stride, batch_size, gen_len, seed, cost, skip, trial_key.
+ * Fails: NOMEM, CONFIG (over SSMQ_MAX_PLAN_BYTES). */
+SSMQ_MUST_USE ssmq_status ssmq_plan_write(const ssmq_grid *grid, ssmq_str *out, ssmq_err *err);
+
+/* Trial ids of a plan.csv in its order.  Owns: *ids, ssmq_free().  Fails: CONFIG, IO, NOMEM. */
+SSMQ_MUST_USE ssmq_status ssmq_plan_read(const char *path, char (**ids)[SSMQ_SHA256_HEX_BYTES],
+                                         size_t *n, ssmq_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
