@@ -50,7 +50,8 @@ typedef struct ssmq_replay {
     int64_t n_bad_lines; /* checksum or form: torn tails, damage */
 } ssmq_replay;
 
-/* Reads every journal of run_dir without changing it.  Owns: ssmq_replay_free().  Fails: IO. */
+/* Reads every journal of run_dir without changing it.  Owns: ssmq_replay_free().
+ * Fails: IO; CONFIG (another schema version). */
 SSMQ_MUST_USE ssmq_status ssmq_replay_init(ssmq_replay *out, const char *run_dir, ssmq_err *err);
 void ssmq_replay_free(ssmq_replay *replay);
 /* NULL if the journals do not name it. */
