@@ -25,9 +25,11 @@ typedef struct ssmq_sched_trial {
     uint32_t class_; /* equal: the same weights serve both */
 } ssmq_sched_trial;
 
+/* Longest first with the rule on classes; or strictly by index. */
 typedef enum ssmq_sched_order { SSMQ_ORDER_COST, SSMQ_ORDER_GRID } ssmq_sched_order;
 
-/* n trials to hand out to n_ranks ranks.  Owns: *out, ssmq_sched_close().  Fails: NOMEM. */
+/* n trials to hand out to n_ranks ranks.  Owns: *out, ssmq_sched_close().
+ * Fails: NOMEM; INTERNAL (no rank, a cost that is not finite). */
 SSMQ_MUST_USE ssmq_status ssmq_sched_open(ssmq_sched **out, const ssmq_sched_trial *trials,
                                           size_t n_trials, int n_ranks, ssmq_sched_order order,
                                           ssmq_err *err);
@@ -38,7 +40,8 @@ enum { SSMQ_SCHED_DONE = -1, SSMQ_SCHED_WAIT = -2 };
 
 /* Next trial index for an idle rank; SSMQ_SCHED_DONE if nothing will come any more (nothing
  * waits, and nothing in flight could come back, or the schedule is drained);
- * SSMQ_SCHED_WAIT if a trial in flight elsewhere might come back. */
+ * SSMQ_SCHED_WAIT if a trial in flight elsewhere might come back. A lost rank gets SSMQ_SCHED_DONE.
+ */
 int64_t ssmq_sched_next(ssmq_sched *sched, int rank);
 /* The rank finished its trial. Another trial or rank than was handed out is a broken invariant. */
 void ssmq_sched_finished(ssmq_sched *sched, int rank, int64_t trial_idx);
