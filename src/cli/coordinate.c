@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "cli/merge.h"
 #include "cli/progress.h"
 #include "sched/sched.h"
@@ -213,15 +214,19 @@ static uint32_t class_of(const ssmq_trial *trial) {
 static ssmq_status open_sched(coordinator *c, ssmq_err *err) {
     const ssmq_coordinate *setup = c->setup;
     ssmq_sched_trial *trials = NULL;
+    /* Random costs, longest first: for showing that the order changes no result. */
+    bool is_shuffled = strcmp(setup->config->sweep.order, "shuffled") == 0;
+    bool is_grid = strcmp(setup->config->sweep.order, "grid") == 0;
+    ssmq_rng rng = ssmq_rng_from_seed((uint64_t)ssmq_now_ns());
     SSMQ_TRY(ssmq_calloc(&trials, setup->n_todo, sizeof *trials, err));
     for (size_t i = 0; i < setup->n_todo; i++) {
         const ssmq_trial *trial = &setup->grid->trials[setup->todo[i].trial_idx];
         trials[i].cost = trial->cost;
+        if (is_shuffled) trials[i].cost = ssmq_rng_f64(&rng);
         trials[i].class_ = class_of(trial);
     }
-    bool by_cost = strcmp(setup->config->sweep.order, "cost") == 0;
     ssmq_status status = ssmq_sched_open(&c->sched, trials, setup->n_todo, c->size,
-                                         by_cost ? SSMQ_ORDER_COST : SSMQ_ORDER_GRID, err);
+                                         is_grid ? SSMQ_ORDER_GRID : SSMQ_ORDER_COST, err);
     ssmq_free(trials);
     return status;
 }

@@ -38,39 +38,27 @@ static ssmq_status sort_out(ssmq_todo *out, const ssmq_replay *replay, int64_t t
     return SSMQ_OK;
 }
 
-static ssmq_status select_trials(ssmq_grid *out, const ssmq_todo_wish *wish,
-                                 const ssmq_worker_context *context, ssmq_err *err) {
-    SSMQ_TRY(ssmq_grid_init(out, &context->loaded->config, &context->loaded->inputs, err));
-    if (wish->only == NULL) return SSMQ_OK;
-    ssmq_status status = ssmq_grid_only(out, wish->only, err);
-    if (status != SSMQ_OK) ssmq_grid_free(out);
-    return status;
-}
-
 ssmq_status ssmq_todo_init(ssmq_todo *out, const char *run_dir, const ssmq_todo_wish *wish,
                            const ssmq_worker_context *context, ssmq_err *err) {
     const ssmq_grid *grid = context->grid;
-    ssmq_grid selected = {0};
+    const ssmq_grid *selected = wish->selected;
     ssmq_replay replay = {0};
     ssmq_status status = SSMQ_OK;
     memset(out, 0, sizeof *out);
-    SSMQ_TRY(select_trials(&selected, wish, context, err));
-    SSMQ_TRY_OR(ssmq_replay_init(&replay, run_dir, err), free_selected);
+    SSMQ_TRY(ssmq_replay_init(&replay, run_dir, err));
     if (replay.n_bad_lines > 0) {
         ssmq_log(SSMQ_LOG_WARN, "%s: %lld damaged or unfinished journal lines left out", run_dir,
                  (long long)replay.n_bad_lines);
     }
     SSMQ_TRY_OR(ssmq_calloc(&out->orders, grid->n_trials, sizeof *out->orders, err), free_replay);
     /* Both grids are in the same order; the selected one is a part of the other. */
-    for (size_t i = 0, s = 0; i < grid->n_trials && s < selected.n_trials; i++) {
-        if (strcmp(grid->trials[i].id, selected.trials[s].id) != 0) continue;
+    for (size_t i = 0, s = 0; i < grid->n_trials && s < selected->n_trials; i++) {
+        if (strcmp(grid->trials[i].id, selected->trials[s].id) != 0) continue;
         s++;
         SSMQ_TRY_OR(sort_out(out, &replay, (int64_t)i, wish, context, err), free_replay);
     }
 free_replay:
     ssmq_replay_free(&replay);
-free_selected:
-    ssmq_grid_free(&selected);
     if (status != SSMQ_OK) ssmq_todo_free(out);
     return status;
 }

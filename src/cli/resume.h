@@ -20,13 +20,13 @@ typedef struct ssmq_todo {
 } ssmq_todo;
 
 typedef struct ssmq_todo_wish {
-    const char *only;  /* expression, or NULL for every trial */
-    bool retry_failed; /* outcomes that are neither ok nor skipped are to do again */
+    const ssmq_grid *selected; /* part of the grid, in its order */
+    bool retry_failed;         /* outcomes that are neither ok nor skipped are to do again */
 } ssmq_todo_wish;
 
 /* Reads the journals; trials that took their process down twice get their record through
  * `context` here and are done.
- * Owns: *out, ssmq_todo_free().  Fails: CONFIG (expression), IO, NOMEM. */
+ * Owns: *out, ssmq_todo_free().  Fails: IO, NOMEM. */
 SSMQ_MUST_USE ssmq_status ssmq_todo_init(ssmq_todo *out, const char *run_dir,
                                          const ssmq_todo_wish *wish,
                                          const ssmq_worker_context *context, ssmq_err *err);

@@ -40,6 +40,7 @@ typedef struct sweep {
     ssmq_config config;
     ssmq_loaded loaded;
     ssmq_grid grid;
+    ssmq_grid selected;     /* what --only keeps of it */
     ssmq_run_folder folder; /* root */
     char run_dir[SSMQ_PATH_BYTES];
     ssmq_worker_context worker;
@@ -53,6 +54,26 @@ static volatile sig_atomic_t g_stop_signal;
 
 static void note_signal(int signal_number) {
     g_stop_signal = signal_number;
+}
+
+/* The journal that a fatal signal is noted in. */
+static const ssmq_journal *g_journal;
+
+static void note_crash(int signal_number) {
+    if (g_journal != NULL) ssmq_journal_note_crash(g_journal);
+    /* SA_RESETHAND has put the default action back. */
+    (void)raise(signal_number);
+}
+
+static void catch_crashes(const ssmq_journal *journal) {
+    static const int crashes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+    struct sigaction action = {.sa_handler = journal != NULL ? note_crash : SIG_DFL,
+                               .sa_flags = (int)SA_RESETHAND};
+    g_journal = journal;
+    (void)sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < sizeof crashes / sizeof crashes[0]; i++) {
+        (void)sigaction(crashes[i], &action, NULL);
+    }
 }
 
 static void catch_signals(void) {
@@ -83,23 +104,25 @@ static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
     if (status == SSMQ_OK) {
         status = ssmq_grid_init(&s->grid, &s->config, &s->loaded.inputs, err);
     }
+    if (status == SSMQ_OK) {
+        status = ssmq_grid_init(&s->selected, &s->config, &s->loaded.inputs, err);
+    }
+    const char *only = ssmq_args_get(&s->args, "only");
+    if (status == SSMQ_OK && only != NULL) status = ssmq_grid_only(&s->selected, only, err);
     return ssmq_comm_agree(s->comm, status, err);
 }
 
 static ssmq_status print_plan(const sweep *s, ssmq_err *err) {
     ssmq_str plan;
     ssmq_str_init(&plan, SSMQ_MAX_PLAN_BYTES);
-    ssmq_status status = ssmq_plan_write(&s->grid, &plan, err);
+    ssmq_status status = ssmq_plan_write(&s->selected, &plan, err);
     if (status == SSMQ_OK) (void)fputs(ssmq_str_get(&plan), stdout);
     ssmq_str_free(&plan);
     return status;
 }
 
 static ssmq_status dry_run(sweep *s, ssmq_err *err) {
-    ssmq_status status = SSMQ_OK;
-    const char *only = ssmq_args_get(&s->args, "only");
-    if (only != NULL) status = ssmq_grid_only(&s->grid, only, err);
-    if (status == SSMQ_OK && is_root(s)) status = print_plan(s, err);
+    ssmq_status status = is_root(s) ? print_plan(s, err) : SSMQ_OK;
     return ssmq_comm_agree(s->comm, status, err);
 }
 
@@ -145,12 +168,14 @@ static ssmq_status open_worker(sweep *s, ssmq_err *err) {
     s->worker.grid = &s->grid;
     s->worker.rank = ssmq_comm_rank(s->comm);
     SSMQ_TRY(s->loaded.engine_api->open(&s->worker.engine, &options, err));
-    return open_journal(s, err);
+    SSMQ_TRY(open_journal(s, err));
+    catch_crashes(s->worker.journal);
+    return SSMQ_OK;
 }
 
 static ssmq_status find_todo(sweep *s, ssmq_err *err) {
     ssmq_todo_wish wish = {
-        .only = ssmq_args_get(&s->args, "only"),
+        .selected = &s->selected,
         .retry_failed = ssmq_args_get(&s->args, "retry-failed") != NULL,
     };
     SSMQ_TRY(ssmq_todo_init(&s->todo, s->run_dir, &wish, &s->worker, err));
@@ -215,6 +240,7 @@ static ssmq_status run(sweep *s, ssmq_err *err) {
 
 /* Files of every rank are closed before anybody ends, see style 3d.4. */
 static void close_worker(sweep *s) {
+    catch_crashes(NULL);
     ssmq_journal_close(s->worker.journal);
     if (s->worker.engine != NULL) s->worker.engine->api->close(s->worker.engine);
     s->worker.journal = NULL;
@@ -271,6 +297,7 @@ static void close_all(sweep *s) {
     close_worker(s);
     ssmq_todo_free(&s->todo);
     ssmq_grid_free(&s->grid);
+    ssmq_grid_free(&s->selected);
     ssmq_loaded_close(&s->loaded);
     if (is_root(s)) ssmq_run_folder_close(&s->folder);
 }

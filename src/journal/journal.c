@@ -15,16 +15,17 @@
  *   the line and no JSON.
  *
  *   member         in        value
- *   "v"            both      integer: version of this format and of the field table
+ *   "v"            all       integer: version of this format and of the field table
  *                            (SSMQ_SCHEMA_VERSION)
- *   "event"        both      "started": the rank begins the trial; "finished": its outcome
- *   "trial_id"     both      1 to 71 characters out of A-Z a-z 0-9 . _ -
- *   "attempt"      both      integer: 1 for the first try of this trial
+ *   "event"        all       "started": the rank begins the trial; "finished": its outcome;
+ *                            "crashed": the trial raised a fatal signal, written by its handler
+ *   "trial_id"     all       1 to 71 characters out of A-Z a-z 0-9 . _ -
+ *   "attempt"      all       integer: 1 for the first try of this trial
  *   "status"       finished  name of an outcome: "ok", "oom", ... (base/status.h)
  *   "duration_ms"  finished  integer: wall time of the trial, -1 unknown
  *   "record"       finished  object: every field of record/record_fields.h; null for -1 and NaN
  *   "samples"      finished  object: arrays of numbers or null, by name of the series
- *   "crc"          both      8 lower-case hexadecimal digits, see below
+ *   "crc"          all       8 lower-case hexadecimal digits, see below
  *
  *   {"v":1,"event":"started","trial_id":"6f2c...","attempt":1,"crc":"0b5d9a3c"}
  *   {"v":1,"event":"finished","trial_id":"6f2c...","attempt":1,"status":"ok","duration_ms":4210,
@@ -63,7 +64,8 @@
  * READING (replay.c)
  *   All journals of a folder are read, ranks in ascending order. What counts for a trial is its
  *   last finished line in order of (attempt, file, offset). A trial with started lines and no
- *   finished one was in flight when its process ended.
+ *   finished one was in flight when its process ended; its crashed lines, if any, say that it was
+ *   the reason. A process killed from outside (job limit, memory limit) leaves none.
  *
  * WHAT THIS RELIES ON
  *   Appends by one writer to a file of its own, ftruncate, fdatasync, and fsync of the folder after
@@ -91,10 +93,11 @@ struct ssmq_journal {
     bool is_broken;  /* an earlier failure left the file in an unknown state */
     int64_t n_bytes; /* of whole lines */
     ssmq_str line;
+    ssmq_str crash_line; /* empty while no trial is in flight */
     char path[SSMQ_PATH_BYTES];
 };
 
-enum { FILE_MODE = 0666, COPY_BYTES = 1 << 16 };
+enum { FILE_MODE = 0666, COPY_BYTES = 1 << 16, CRASH_LINE_BYTES = 512 };
 
 /* Nothing but another writer's lock is a reason to stop. */
 static ssmq_status lock_file(int fd, const char *path, ssmq_err *err) {
@@ -192,6 +195,7 @@ ssmq_status ssmq_journal_open(ssmq_journal **out, const char *run_dir, int rank,
     SSMQ_TRY(ssmq_calloc(&journal, 1, sizeof *journal, err));
     journal->fd = -1;
     ssmq_str_init(&journal->line, JOURNAL_MAX_LINE_BYTES);
+    ssmq_str_init(&journal->crash_line, CRASH_LINE_BYTES);
     (void)snprintf(name, sizeof name, "journal.%d.jsonl", rank);
     SSMQ_TRY_OR(ssmq_path_join(journal->path, run_dir, name, err), close_journal);
     journal->fd =
@@ -218,6 +222,7 @@ void ssmq_journal_close(ssmq_journal *journal) {
     if (journal == NULL) return;
     if (journal->fd >= 0) (void)close(journal->fd);
     ssmq_str_free(&journal->line);
+    ssmq_str_free(&journal->crash_line);
     ssmq_free(journal);
 }
 
@@ -262,11 +267,21 @@ static ssmq_status append_line(ssmq_journal *journal, ssmq_err *err) {
 ssmq_status ssmq_journal_started(ssmq_journal *journal, const char *trial_id, int64_t attempt,
                                  ssmq_err *err) {
     SSMQ_TRY(journal_line_started(&journal->line, trial_id, attempt, err));
-    return append_line(journal, err);
+    SSMQ_TRY(append_line(journal, err));
+    return journal_line_crashed(&journal->crash_line, trial_id, attempt, err);
 }
 
 ssmq_status ssmq_journal_finished(ssmq_journal *journal, const ssmq_record *record,
                                   const ssmq_samples *samples, ssmq_err *err) {
     SSMQ_TRY(journal_line_finished(&journal->line, record, samples, err));
-    return append_line(journal, err);
+    SSMQ_TRY(append_line(journal, err));
+    ssmq_str_clear(&journal->crash_line);
+    return SSMQ_OK;
+}
+
+void ssmq_journal_note_crash(const ssmq_journal *journal) {
+    const ssmq_str *line = &journal->crash_line;
+    if (line->n_bytes == 0 || journal->is_broken) return;
+    ssize_t written = write(journal->fd, line->text, line->n_bytes);
+    if (written > 0) (void)fdatasync(journal->fd);
 }

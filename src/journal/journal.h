@@ -22,18 +22,25 @@ void ssmq_journal_close(ssmq_journal *journal);
 
 /* Each appends one line and returns when it is on stable storage.
  * Fails: IO (disk full, ...): the line then does not count; what was written of it is cut off. */
-/* "This rank begins this trial": a trial begun twice and never finished crashed its process. */
+/* "This rank begins this trial." */
 SSMQ_MUST_USE ssmq_status ssmq_journal_started(ssmq_journal *journal, const char *trial_id,
                                                int64_t attempt, ssmq_err *err);
 /* "This is its outcome." */
 SSMQ_MUST_USE ssmq_status ssmq_journal_finished(ssmq_journal *journal, const ssmq_record *record,
                                                 const ssmq_samples *samples, ssmq_err *err);
 
+/* "It took this process down": to be called by the handler of a fatal signal. Appends a line
+ * prepared by ssmq_journal_started(), if that trial has not finished; calls nothing that a signal
+ * handler may not. A process that is killed from outside says nothing, so that a trial in flight is
+ * not blamed for it. */
+void ssmq_journal_note_crash(const ssmq_journal *journal);
+
 /* Where a finished line lies, for reading it again. */
 typedef struct ssmq_journal_entry {
     char trial_id[72];
     ssmq_status status;  /* of the trial; SSMQ_N_STATUSES for one begun and not finished */
     int64_t attempts;    /* times it was begun */
+    int64_t n_crashes;   /* times it took its process down, as that process said itself */
     int64_t duration_ms; /* of the finished attempt, -1 unknown */
     int32_t file_idx;    /* into ssmq_replay.files */
     int64_t offset;      /* of the finished line */

@@ -56,6 +56,12 @@ ssmq_status journal_line_started(ssmq_str *out, const char *trial_id, int64_t at
     return end_line(out, err);
 }
 
+ssmq_status journal_line_crashed(ssmq_str *out, const char *trial_id, int64_t attempt,
+                                 ssmq_err *err) {
+    SSMQ_TRY(begin_line(out, "crashed", trial_id, attempt, err));
+    return end_line(out, err);
+}
+
 ssmq_status journal_line_finished(ssmq_str *out, const ssmq_record *record,
                                   const ssmq_samples *samples, ssmq_err *err) {
     static const ssmq_samples no_samples;
@@ -136,7 +142,9 @@ bool journal_line_parse(journal_line *out, const char *line, size_t n_bytes) {
     if (out->version != SSMQ_SCHEMA_VERSION) return true;
     if (!skip(&at, "\"event\":\"") || !read_word(&at, word, sizeof word)) return false;
     out->is_finished = strcmp(word, "finished") == 0;
-    if (!out->is_finished && strcmp(word, "started") != 0) return false;
+    out->is_crashed = strcmp(word, "crashed") == 0;
+    bool is_known = out->is_finished || out->is_crashed || strcmp(word, "started") == 0;
+    if (!is_known) return false;
     if (!skip(&at, ",\"trial_id\":\"")) return false;
     if (!read_word(&at, out->trial_id, sizeof out->trial_id)) return false;
     if (!skip(&at, ",\"attempt\":") || !read_i64(&at, &out->attempt)) return false;

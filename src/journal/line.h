@@ -23,6 +23,7 @@ enum { JOURNAL_MAX_LINE_BYTES = 512 * 1024 * 1024, JOURNAL_ID_BYTES = 72 };
 typedef struct journal_line {
     int64_t version;
     bool is_finished;
+    bool is_crashed;
     char trial_id[JOURNAL_ID_BYTES];
     int64_t attempt;
     ssmq_status status;  /* of the trial; finished lines only */
@@ -35,6 +36,8 @@ bool journal_id_is_valid(const char *trial_id);
 /* Each replaces out by a whole line with its checksum and line feed.
  * Fails: INTERNAL (trial_id or status has no valid form), NOMEM, CONFIG (too long). */
 SSMQ_MUST_USE ssmq_status journal_line_started(ssmq_str *out, const char *trial_id, int64_t attempt,
+                                               ssmq_err *err);
+SSMQ_MUST_USE ssmq_status journal_line_crashed(ssmq_str *out, const char *trial_id, int64_t attempt,
                                                ssmq_err *err);
 SSMQ_MUST_USE ssmq_status journal_line_finished(ssmq_str *out, const ssmq_record *record,
                                                 const ssmq_samples *samples, ssmq_err *err);

@@ -104,6 +104,7 @@ static ssmq_status read_file(ssmq_replay *replay, size_t *capacity, const char *
         ssmq_field_set(entry->trial_id, sizeof entry->trial_id, line.trial_id);
         entry->status = line.status;
         entry->attempts = line.attempt;
+        entry->n_crashes = line.is_crashed;
         entry->duration_ms = line.duration_ms;
         entry->file_idx = (int32_t)file_idx;
         entry->offset = offset;
@@ -135,15 +136,18 @@ static ssmq_journal_entry fold_events(const ssmq_journal_entry *first,
                                       const ssmq_journal_entry *end) {
     ssmq_journal_entry out = *first;
     int64_t n_started = 0;
+    int64_t n_crashes = 0;
     int64_t last_attempt = 0;
     for (const ssmq_journal_entry *event = first; event < end; event++) {
-        bool is_started = event->status == SSMQ_N_STATUSES;
-        n_started += is_started;
+        bool is_finished = event->status != SSMQ_N_STATUSES;
+        n_crashes += event->n_crashes;
+        n_started += !is_finished && event->n_crashes == 0;
         if (event->attempts > last_attempt) last_attempt = event->attempts;
-        if (!is_started) out = *event;
+        if (is_finished) out = *event;
     }
     /* A damaged started line leaves the attempt's number as the better witness. */
     out.attempts = n_started > last_attempt ? n_started : last_attempt;
+    out.n_crashes = n_crashes;
     return out;
 }
 

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real sweeps of the embedded model on the CPU engine: the same bits whatever ranks and order."""
+import unittest
+
+from sweep_support import SweepTest, fixed_part, records
+
+SMALL = ["--config", "configs/quickstart.yaml",
+         "--set", "sweep.precisions=[fp32, bf16, w8a8]",
+         "--set", "ppl.seq_len=[256]", "--set", "ppl.max_tokens=1300",
+         "--set", "passkey.context_length=[128, 256]", "--set", "passkey.depth=[0.2, 0.8]",
+         "--set", "passkey.n_trials=2",
+         "--set", "profile.context_length=[64]", "--set", "profile.gen_len=4",
+         "--set", "profile.n_warmup=1", "--set", "profile.n_measure=2",
+         "--set", "model.device=cpu"]
+
+
+class SameResults(SweepTest):
+    def test_ranks_order_and_threads(self):
+        one = self.sweep_dir(*SMALL, ranks=1)
+        self.assertGreater(len(fixed_part(one)), 8)
+        self.assertEqual({r["status"] for r in records(one).values()}, {"ok"})
+        self.assert_readable(one)
+        for ranks, extra in [(2, []), (3, []), (2, ["--set", "sweep.order=shuffled"]),
+                             (0, ["--set", "model.threads=1"])]:
+            with self.subTest(ranks=ranks, extra=extra):
+                self.assert_same_but_for_sweep(one, self.sweep_dir(*SMALL, *extra, ranks=ranks))
+
+    def assert_same_but_for_sweep(self, run_a, run_b):
+        self.assert_same_results(run_a, run_b)
+
+    def test_batch_size_changes_nothing(self):
+        only = ["--only", "task=ppl,passkey and precision=bf16"]
+        one = self.sweep_dir(*SMALL, *only, "--set", "ppl.batch_size=1",
+                             "--set", "passkey.batch_size=1")
+        many = self.sweep_dir(*SMALL, *only, "--set", "ppl.batch_size=4",
+                              "--set", "passkey.batch_size=4")
+        a, b = fixed_part(one), fixed_part(many)
+        self.assertEqual(sorted(a), sorted(b))
+        for key in a:
+            a[key].pop("batch_size")
+            b[key].pop("batch_size")
+            self.assertEqual(a[key], b[key])
+
+    def test_merge_is_reproducible(self):
+        run = self.sweep_dir(*SMALL, "--only", "task=ppl")
+        first = {name: (run / name).read_bytes() for name in ("results.h5", "metrics.jsonl")}
+        self.ssmq("merge", run)
+        for name, content in first.items():
+            self.assertEqual((run / name).read_bytes(), content, name)
+
+    def test_resolved_configuration_reproduces_the_run(self):
+        run = self.sweep_dir(*SMALL, "--only", "task=ppl")
+        again = self.sweep_dir("--config", run / "config_resolved.yaml", "--only", "task=ppl")
+        self.assertNotEqual(run, again)
+        self.assert_same_results(run, again)
+
+
+if __name__ == "__main__":
+    unittest.main()
