@@ -114,6 +114,13 @@ static unsigned char *place(filler *f, ssmq_tensor *tensor, int64_t rows, int64_
     return bytes;
 }
 
+static void draw_normals(uint16_t *numbers, const uint16_t *table, ssmq_rng *rng) {
+    uint64_t word = ssmq_rng_u64(rng);
+    for (int k = 0; k < DRAWS_PER_WORD; k++) {
+        numbers[k] = table[word >> (TABLE_BITS * k) & (TABLE_SIZE - 1)];
+    }
+}
+
 /* Normal numbers in bf16. */
 static void fill_normal(filler *f, ssmq_tensor *tensor, int64_t rows, int64_t columns, double std,
                         ssmq_rng rng) {
@@ -123,15 +130,14 @@ static void fill_normal(filler *f, ssmq_tensor *tensor, int64_t rows, int64_t co
     }
     unsigned char *bytes = place(f, tensor, rows, columns, SSMQ_BF16);
     const int64_t n = rows * columns;
+    const int64_t n_whole = n - n % DRAWS_PER_WORD;
     uint16_t numbers[DRAWS_PER_WORD];
-    for (int64_t i = 0; i < n; i += DRAWS_PER_WORD) {
-        uint64_t word = ssmq_rng_u64(&rng);
-        for (int k = 0; k < DRAWS_PER_WORD; k++) {
-            numbers[k] = table[word >> (TABLE_BITS * k) & (TABLE_SIZE - 1)];
-        }
-        int64_t left = n - i < DRAWS_PER_WORD ? n - i : DRAWS_PER_WORD;
-        memcpy(bytes + 2 * i, numbers, 2 * (size_t)left);
+    for (int64_t i = 0; i < n_whole; i += DRAWS_PER_WORD) {
+        draw_normals(numbers, table, &rng);
+        memcpy(bytes + 2 * i, numbers, sizeof numbers);
     }
+    draw_normals(numbers, table, &rng);
+    memcpy(bytes + 2 * n_whole, numbers, 2 * (size_t)(n - n_whole));
 }
 
 /* Uniform numbers of [low, high) in bf16; low = high makes a constant. */
