@@ -31,7 +31,8 @@ typedef struct ssmq_inputs {
 } ssmq_inputs;
 
 typedef struct ssmq_trial {
-    char key[SSMQ_TRIAL_KEY_BYTES];  /* canonical text, e.g.
+    char key
+        [SSMQ_TRIAL_KEY_BYTES];      /* canonical text, e.g.
                                         "ppl/disjoint/seq_len=2048/.../precision=bf16/scope=all/seed=0"
                                       */
     char id[SSMQ_SHA256_HEX_BYTES];  /* hash of key, inputs and numerics version */

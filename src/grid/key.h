@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* grid/key.h - canonical texts of a trial: what it is, whatever it is called. */
+#ifndef SSMQ_GRID_KEY_H
+#define SSMQ_GRID_KEY_H
+
+#include "grid/grid.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* One scope of the configuration, "each" replaced by a layer. */
+typedef struct ssmq_scope_entry {
+    char text[SSMQ_SCOPE_BYTES];      /* as the user wrote it; what engines are given */
+    char canonical[SSMQ_SCOPE_BYTES]; /* equal for equal sets of modules */
+    bool is_none;                     /* no module at all */
+} ssmq_scope_entry;
+
+/* Resolves entry->text for the shape into the other two. The canonical text is "all", "none", or
+ * "only:" with runs of layers of equal modules in ascending order and modules in the order of the
+ * registry, "in_proj" standing for its five blocks; if that is longer than a scope may be, its
+ * SHA-256.  Fails: CONFIG (as ssmq_spec_init). */
+SSMQ_MUST_USE ssmq_status ssmq_scope_entry_resolve(ssmq_scope_entry *entry, const ssmq_shape *shape,
+                                                   ssmq_err *err);
+
+/* Fills key, draw and id of a trial whose settings are complete. canonical_scope is of its entry.
+ * Fails: INTERNAL (a key that does not fit). */
+SSMQ_MUST_USE ssmq_status ssmq_trial_name(ssmq_trial *trial, const char *canonical_scope,
+                                          const ssmq_config *config, const ssmq_inputs *inputs,
+                                          ssmq_err *err);
+
+/* Tokens of ppl.text that are used: all, or ppl.max_tokens; -1 if their number is not known. */
+int64_t ssmq_used_tokens(const ssmq_config *config, const ssmq_inputs *inputs);
+
+/* Floating point operations of a trial: twice the linear weights and six times the state entries a
+ * token, over all tokens that it processes (model/shapes.h for the letters):
+ *     2 (L (R d + d di) + V d) + 6 L di N
+ * Decay, update and read-out are three multiply-adds a state entry. */
+double ssmq_trial_cost(const ssmq_trial *trial, const ssmq_config *config,
+                       const ssmq_inputs *inputs);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
