@@ -72,14 +72,14 @@ static void members_come_in_file_order(void **state) {
     (void)state;
     ssmq_json *document = parse("{\"z\":1,\"\":2,\"a\":3}");
     const char *keys[] = {"z", "", "a"};
-    int i = 0;
-    for (ssmq_json_iter it = ssmq_json_begin(document); ssmq_json_next(&it); i++) {
+    ssmq_json_iter it = ssmq_json_begin(document);
+    for (int i = 0; i < 3; i++) {
         int64_t value = 0;
-        assert_true(i < 3);
+        assert_true(ssmq_json_next(&it));
         assert_string_equal(it.key, keys[i]);
         assert_true(ssmq_json_i64(it.value, &value) && value == i + 1);
     }
-    assert_int_equal(i, 3);
+    assert_false(ssmq_json_next(&it));
     ssmq_json_iter none = ssmq_json_begin(NULL);
     assert_false(ssmq_json_next(&none));
     ssmq_json_free(document);

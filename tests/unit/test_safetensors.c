@@ -19,7 +19,7 @@ static size_t build(unsigned char *file, const char *header, size_t n_data) {
     memset(file, 0, 8);
     file[0] = (unsigned char)(n & 0xFF);
     file[1] = (unsigned char)(n >> 8);
-    memcpy(file + 8, header, n);
+    (void)snprintf((char *)file + 8, FILE_BYTES - 8, "%s", header);
     for (size_t i = 0; i < n_data; i++) file[8 + n + i] = (unsigned char)i;
     return 8 + n + n_data;
 }
