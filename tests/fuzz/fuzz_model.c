@@ -7,8 +7,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -62,8 +60,8 @@ static void report(const char *what, const struct tally *tally) {
 
 /* An exact copy, so that AddressSanitizer sees a read past its end. */
 static char *exact_copy(const char *bytes, size_t n_bytes) {
-    char *copy = malloc(n_bytes > 0 ? n_bytes : 1);
-    assert_non_null(copy);
+    char *copy = NULL;
+    assert_int_equal(ssmq_calloc(&copy, n_bytes, 1, NULL), SSMQ_OK);
     if (n_bytes > 0) memcpy(copy, bytes, n_bytes);
     return copy;
 }
@@ -167,7 +165,7 @@ static void safetensors_in_memory(void **state) {
                 touch(file.tensors[k].bytes, file.tensors[k].n_bytes);
             ssmq_safetensors_free(&file);
         }
-        free(copy);
+        ssmq_free(copy);
     }
     report("safetensors", &tally);
     assert_true(tally.n_ok > N_SAFETENSORS / 100);
@@ -245,7 +243,7 @@ static void configurations(void **state) {
             touched += (unsigned)count_values(document);
             ssmq_json_free(document);
         }
-        free(copy);
+        ssmq_free(copy);
     }
     report("configurations", &shapes);
     report("JSON texts", &documents);

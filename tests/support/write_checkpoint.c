@@ -213,11 +213,11 @@ static const char *truth(bool value) {
 }
 
 static void add_limit(ssmq_str *text, const struct checkpoint_options *o) {
-    ssmq_str_addf(text, "[%.9g, ", o->dt_min);
+    ssmq_str_addf(text, "[%#.9g, ", o->dt_min);
     if (isinf(o->dt_max)) {
         ssmq_str_addf(text, "Infinity]");
     } else {
-        ssmq_str_addf(text, "%.9g]", o->dt_max);
+        ssmq_str_addf(text, "%#.9g]", o->dt_max);
     }
 }
 
