@@ -162,7 +162,11 @@ ssmq_status ssmq_args_f64(const ssmq_args *args, const char *name, double min, d
 void ssmq_args_print_help(const ssmq_option *options, size_t n_options) {
     for (size_t i = 0; i < n_options; i++) {
         char usage[64];
-        (void)snprintf(usage, sizeof usage, "--%s%s%s", options[i].name,
+        char letter[] = "   ";
+        if (options[i].letter != 0) {
+            (void)snprintf(letter, sizeof letter, "-%c,", options[i].letter);
+        }
+        (void)snprintf(usage, sizeof usage, "%-3s --%s%s%s", letter, options[i].name,
                        options[i].value_name != NULL ? " " : "",
                        options[i].value_name != NULL ? options[i].value_name : "");
         (void)printf("  %-*s %s\n", HELP_COLUMN, usage, options[i].help);

@@ -53,7 +53,7 @@ SSMQ_MUST_USE ssmq_status ssmq_args_i64(const ssmq_args *args, const char *name,
 SSMQ_MUST_USE ssmq_status ssmq_args_f64(const ssmq_args *args, const char *name, double min,
                                         double max, double *out, ssmq_err *err);
 
-/* "  --name VALUE   help" lines on stdout. */
+/* "  -n, --name VALUE   help" lines on stdout. */
 void ssmq_args_print_help(const ssmq_option *options, size_t n_options);
 
 #ifdef __cplusplus

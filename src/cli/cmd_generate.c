@@ -16,7 +16,7 @@ static const size_t max_text_bytes = (size_t)1 << 32;
 static const ssmq_option options[] = {
     SSMQ_RUNNER_OPTIONS,
     {"prompt", 0, "T", false, "text to go on from; empty feeds id 0"},
-    {"n-tokens", 'n', "N", false, "tokens to generate at most, also -n (default 64)"},
+    {"n-tokens", 'n', "N", false, "tokens to generate at most (default 64)"},
     {"ids", 0, NULL, false, "print the generated ids, one a line, instead of their text"},
     {"help", 'h', NULL, false, "this text"},
 };

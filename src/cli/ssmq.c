@@ -53,7 +53,7 @@ int ssmq_main(int argc, char **argv) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         ssmq_err err = {0};
         ssmq_status status = commands[i].run(argc - 1, (const char *const *)argv + 1, &err);
-        if (status == SSMQ_OK && fflush(stdout) != 0) {
+        if (status == SSMQ_OK && (fflush(stdout) != 0 || ferror(stdout) != 0)) {
             status = SSMQ_FAIL(&err, IO, "standard output: cannot write");
         }
         if (status != SSMQ_OK) (void)fprintf(stderr, "ssmq %s: %s\n", argv[1], err.text);
