@@ -3,6 +3,10 @@
 #ifndef SSMQ_TRIAL_PROMPT_H
 #define SSMQ_TRIAL_PROMPT_H
 
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
 #include "base/hash.h"
 #include "base/status.h"
 #include "model/tokenizer.h"
@@ -18,8 +22,10 @@ typedef struct ssmq_template {
     const char *needle; /* {K} stands for the key, here and in answer */
     const char *question;
     const char *answer;
-    const char *grass; /* one repetition of the filler */
+    const char *grass; /* one repetition of the filler, with the space before it */
     int key_digits;
+    bool grass_restarts; /* grass begins without its space, and again so after the needle;
+                            false: it goes on after the needle where it stopped */
 } ssmq_template;
 
 /* NULL if there is none of that version. */
@@ -33,6 +39,7 @@ void ssmq_template_hash(const ssmq_template *template_, const char *filler,
 typedef struct ssmq_prompt {
     ssmq_ids prompt;   /* exactly the asked length */
     ssmq_ids answer;   /* what a right model goes on with */
+    size_t n_key_ids;  /* the first ids of answer that hold the key; the rest is punctuation */
     int64_t needle_at; /* position of the needle's first token; -1 without needle */
     char key[16];      /* decimal digits */
 } ssmq_prompt;
@@ -47,7 +54,8 @@ typedef struct ssmq_prompt_spec {
     const char *draw; /* seeds key and filler offset; same text, same prompt */
 } ssmq_prompt_spec;
 
-/* Builds the prompt.  Owns: *out, ssmq_prompt_free().
+/* Builds the prompt: its parts are tokenized one by one and their ids joined, and filler is cut
+ * between tokens, so that the length is exact.  Owns: *out, ssmq_prompt_free().
  * Fails: CONFIG (n_tokens shorter than the fixed parts; the message names the least length). */
 SSMQ_MUST_USE ssmq_status ssmq_prompt_init(ssmq_prompt *out, const ssmq_tokenizer *tokenizer,
                                            const ssmq_prompt_spec *spec, ssmq_err *err);

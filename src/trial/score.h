@@ -14,9 +14,10 @@ extern "C" {
 
 typedef struct ssmq_protocol_spec {
     ssmq_protocol protocol;
-    int64_t seq_len;    /* window; of stream: tokens of one prefill call */
-    int64_t stride;     /* of sliding; 1 <= stride <= seq_len */
-    int64_t batch_size; /* windows run together */
+    int64_t seq_len;     /* window; of stream: tokens of one prefill call */
+    int64_t stride;      /* of sliding; 1 <= stride <= seq_len */
+    int64_t batch_size;  /* windows run together; results do not depend on it */
+    int64_t deadline_ns; /* ssmq_now_ns() after which scoring stops with TIMEOUT; 0: none */
 } ssmq_protocol_spec;
 
 /* Window i of n tokens: it covers [begin, end) and scores targets [first_target, end). */
@@ -27,13 +28,16 @@ typedef struct ssmq_window {
 /* Windows of a text of n_tokens; 0 if it is too short to score anything.
  *   disjoint  n_tokens / seq_len windows, tail dropped, first token of each unscored
  *   sliding   windows begin every stride tokens, the last ends the text; each token but the first
- *             is scored once
+ *             is scored once, in the first window that holds it. With stride = seq_len windows do
+ *             not overlap, so the first token of each has no context and is not scored; a last
+ *             window of that token alone is left out.
  *   stream    one window over everything, the first token unscored */
 int64_t ssmq_protocol_n_windows(const ssmq_protocol_spec *spec, int64_t n_tokens);
 ssmq_window ssmq_protocol_window(const ssmq_protocol_spec *spec, int64_t n_tokens, int64_t i);
 
 /* Scores a text. nll [n_tokens]: nll[t] = -log p(ids[t] | its window before t), NaN where token t
- * is not scored.  Fails: CONFIG (nothing to score), or what the engine returns. */
+ * is not scored.  Fails: CONFIG (nothing to score), NUMERIC (infinite or NaN NLLs, with their
+ * count), TIMEOUT, or what the engine returns. */
 SSMQ_MUST_USE ssmq_status ssmq_score_text(ssmq_engine *engine, const ssmq_protocol_spec *spec,
                                           const int32_t *ids, int64_t n_tokens, double *nll,
                                           ssmq_err *err);

@@ -21,9 +21,15 @@ ssmq_interval ssmq_wilson(int64_t k, int64_t n);
  * sorts values in place. NaN for n = 0. */
 double ssmq_percentile(double *values, size_t n, double q);
 
+/* NaN for n = 0. */
 double ssmq_mean(const double *values, size_t n);
 /* Standard error of the mean, sample deviation (n - 1); NaN for n < 2. */
 double ssmq_sem(const double *values, size_t n);
+
+/* Standard error of sum(sums) / sum(counts) with n blocks as the sampling units (ratio estimator,
+ * Cochran, Sampling Techniques, 1977, section 2.11); for equal counts it is ssmq_sem() of the
+ * blocks' means. NaN for n < 2. */
+double ssmq_ratio_sem(const double *sums, const int64_t *counts, size_t n);
 
 #ifdef __cplusplus
 }

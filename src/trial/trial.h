@@ -35,7 +35,9 @@ typedef struct ssmq_worker {
 } ssmq_worker;
 
 /* Runs the trial. Always leaves a complete record: on any failure its status and reason say so and
- * its results are null. Skipped trials (trial->skip) are recorded, not run.
+ * its results are null. Skipped trials (trial->skip) are recorded, not run; so are those that turn
+ * out to be impossible here (a prompt shorter than its fixed parts, a text shorter than a window).
+ * sweep.max_trial_s counts from the end of loading and is looked at between calls of the engine.
  * Owns: samples, ssmq_samples_free().
  * Fails: POISONED if the device is lost and the rank must retire; nothing else. */
 SSMQ_MUST_USE ssmq_status ssmq_trial_run(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
@@ -43,9 +45,10 @@ SSMQ_MUST_USE ssmq_status ssmq_trial_run(const ssmq_trial *trial, const ssmq_tri
                                          ssmq_samples *samples, ssmq_err *err);
 
 /* Fills what a record says before a trial runs: identity, settings, provenance that the trial,
- * the inputs and the engine know. The caller adds run_id, attempt, rank, host, git_commit. */
+ * the inputs and the engine (may be NULL) know; every other field becomes null. The caller adds
+ * run_id, attempt, rank, host, git_commit. */
 void ssmq_trial_describe(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
-                         const ssmq_engine *engine, ssmq_record *record);
+                         ssmq_engine *engine, ssmq_record *record);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The perplexity task: scores the text by its protocol and sums up by window and by position. */
+#include <math.h>
+
+#include "base/mem.h"
+#include "trial/score.h"
+#include "trial/stats.h"
+#include "trial/task.h"
+
+enum { N_BUCKETS = 40 };
+
+/* Blocks that the standard error counts as independent: the windows, or the seq_len long pieces of
+ * a stream, whose one window would have no spread. */
+typedef struct blocks {
+    size_t n;
+    double *sums;
+    int64_t *counts;
+    double *means;
+} blocks;
+
+typedef struct buckets {
+    size_t n;
+    double sums[N_BUCKETS];
+    double counts[N_BUCKETS];
+    double means[N_BUCKETS];
+} buckets;
+
+static ssmq_protocol_spec protocol_of(const trial_run *run) {
+    const ssmq_trial *trial = run->trial;
+    return (ssmq_protocol_spec){
+        .protocol = trial->protocol,
+        .seq_len = trial->context_length,
+        .stride = trial->stride,
+        .batch_size = trial->batch_size,
+        .deadline_ns = run->deadline_ns,
+    };
+}
+
+static void blocks_free(blocks *b) {
+    ssmq_free(b->sums);
+    ssmq_free(b->counts);
+    ssmq_free(b->means);
+}
+
+static ssmq_status blocks_init(blocks *b, size_t n, ssmq_err *err) {
+    b->n = n;
+    SSMQ_TRY(ssmq_calloc(&b->sums, n, sizeof *b->sums, err));
+    SSMQ_TRY(ssmq_calloc(&b->counts, n, sizeof *b->counts, err));
+    return ssmq_calloc(&b->means, n, sizeof *b->means, err);
+}
+
+static void add_token(blocks *b, size_t block, buckets *by_position, int64_t position, double nll) {
+    b->sums[block] += nll;
+    b->counts[block]++;
+    size_t k = 0;
+    while (position >> (k + 1) > 0) k++;
+    by_position->sums[k] += nll;
+    by_position->counts[k] += 1;
+    if (k + 1 > by_position->n) by_position->n = k + 1;
+}
+
+/* Every scored token into its block and into the bucket of its position in its window. */
+static void sort_tokens(const ssmq_protocol_spec *spec, const double *nll, int64_t n_tokens,
+                        blocks *b, buckets *by_position) {
+    const bool is_stream = spec->protocol == SSMQ_PROTOCOL_STREAM;
+    const int64_t n_windows = ssmq_protocol_n_windows(spec, n_tokens);
+    for (int64_t i = 0; i < n_windows; i++) {
+        const ssmq_window window = ssmq_protocol_window(spec, n_tokens, i);
+        for (int64_t t = window.first_target; t < window.end; t++) {
+            const int64_t block = is_stream ? t / spec->seq_len : i;
+            add_token(b, (size_t)block, by_position, t - window.begin, nll[t]);
+        }
+    }
+    for (size_t i = 0; i < b->n; i++) {
+        b->means[i] = b->counts[i] > 0 ? b->sums[i] / (double)b->counts[i] : NAN;
+    }
+    for (size_t k = 0; k < by_position->n; k++) {
+        by_position->means[k] = by_position->sums[k] / by_position->counts[k];
+    }
+}
+
+static ssmq_status report(const trial_run *run, const double *nll, ssmq_record *record,
+                          ssmq_samples *samples, ssmq_err *err) {
+    const ssmq_protocol_spec spec = protocol_of(run);
+    const int64_t n_tokens = run->inputs->n_text_ids;
+    const int64_t n_windows = ssmq_protocol_n_windows(&spec, n_tokens);
+    const int64_t n_blocks = spec.protocol == SSMQ_PROTOCOL_STREAM
+                                 ? (n_tokens + spec.seq_len - 1) / spec.seq_len
+                                 : n_windows;
+    const ssmq_score score = ssmq_score_sum(nll, n_tokens);
+    record->nll_sum = score.nll_sum;
+    record->nll_mean = score.nll_mean;
+    record->ppl = score.ppl;
+    record->n_tokens = score.n_tokens;
+    record->n_windows = n_windows;
+    buckets by_position = {0};
+    blocks b = {0};
+    ssmq_status status = SSMQ_OK;
+    SSMQ_TRY_OR(blocks_init(&b, (size_t)n_blocks, err), out);
+    sort_tokens(&spec, nll, n_tokens, &b, &by_position);
+    record->nll_sem = ssmq_ratio_sem(b.sums, b.counts, b.n);
+    SSMQ_TRY_OR(trial_add_series(samples, "nll_window", b.means, b.n, err), out);
+    SSMQ_TRY_OR(trial_add_series(samples, "nll_bucket_mean", by_position.means, by_position.n, err),
+                out);
+    SSMQ_TRY_OR(
+        trial_add_series(samples, "nll_bucket_tokens", by_position.counts, by_position.n, err),
+        out);
+out:
+    blocks_free(&b);
+    return status;
+}
+
+ssmq_status trial_run_ppl(const trial_run *run, ssmq_record *record, ssmq_samples *samples,
+                          ssmq_err *err) {
+    const ssmq_protocol_spec spec = protocol_of(run);
+    const int64_t n_tokens = run->inputs->n_text_ids;
+    SSMQ_CHECK(run->inputs->text_ids != NULL, err);
+    double *nll = NULL;
+    SSMQ_TRY(ssmq_calloc(&nll, (size_t)n_tokens, sizeof *nll, err));
+    ssmq_status status =
+        ssmq_score_text(run->engine, &spec, run->inputs->text_ids, n_tokens, nll, err);
+    if (status == SSMQ_OK) status = report(run, nll, record, samples, err);
+    ssmq_free(nll);
+    return status;
+}
