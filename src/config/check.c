@@ -82,11 +82,20 @@ static void check_script(ssmq_reading *reading) {
     }
 }
 
+/* True for configs/demo, by a path of any kind that ends so. */
+static bool is_demo(const char *path) {
+    static const char demo[] = "configs/demo";
+    const size_t n_demo = sizeof demo - 1;
+    size_t n = strlen(path);
+    while (n > 0 && path[n - 1] == '/') n--;
+    if (n < n_demo || memcmp(path + n - n_demo, demo, n_demo) != 0) return false;
+    return n == n_demo || path[n - n_demo - 1] == '/';
+}
+
 /* The embedded model knows the wording of its own training; others are asked as published. */
 static void choose_template(ssmq_reading *reading) {
     ssmq_config *config = reading->config;
-    if (reading->is_default[KEY(passkey, prompt_template)] &&
-        !reading->is_default[KEY(model, path)] && strcmp(config->model.path, "configs/demo") != 0) {
+    if (reading->is_default[KEY(passkey, prompt_template)] && !is_demo(config->model.path)) {
         ssmq_field_set(config->passkey.prompt_template, sizeof config->passkey.prompt_template,
                        "landmark-1");
     }

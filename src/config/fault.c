@@ -7,16 +7,29 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
+
+/* A fault is one line, whatever names and values it quotes. */
+static void blank_controls(char *text) {
+    for (; *text != '\0'; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c < 0x20 || c == 0x7F) *text = '?';
+    }
+}
+
 void ssmq_fault(ssmq_faults *faults, ssmq_mark mark, const char *key, const char *format, ...) {
     faults->n++;
     if (faults->n > SSMQ_MAX_FAULTS) return;
     char text[SSMQ_FAULT_BYTES];
+    char source[SSMQ_PATH_BYTES];
     va_list args;
     va_start(args, format);
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    ssmq_str_addf(faults->text, "%s:%d:%d: %s: %s\n", mark.source, mark.line, mark.column, key,
-                  text);
+    ssmq_field_set(source, sizeof source, mark.source);
+    blank_controls(source);
+    blank_controls(text);
+    ssmq_str_addf(faults->text, "%s:%d:%d: %s: %s\n", source, mark.line, mark.column, key, text);
 }
 
 const char *ssmq_shown(char *out, const char *text) {

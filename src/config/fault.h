@@ -15,7 +15,7 @@ extern "C" {
 enum {
     SSMQ_MAX_FAULTS = 100,   /* lines written; the rest is only counted */
     SSMQ_SHOWN_BYTES = 64,   /* of a quoted value in a message */
-    SSMQ_FAULT_BYTES = 1024, /* of one line */
+    SSMQ_FAULT_BYTES = 2048, /* of one line after its key */
     SSMQ_FAULT_KEY_BYTES = 96
 };
 

@@ -173,9 +173,16 @@ static ssmq_status report_problem(builder *b, const yaml_parser_t *parser, ssmq_
     if (parser->error == YAML_MEMORY_ERROR) {
         return SSMQ_FAIL(err, NOMEM, "%s: out of memory", source->name);
     }
-    ssmq_mark mark = parser->error == YAML_READER_ERROR
-                         ? mark_of_byte(source, parser->problem_offset)
-                         : mark_at(source, parser->problem_mark.line, parser->problem_mark.column);
+    /* After text without a line break libyaml names a line that is not there. */
+    bool is_past_end = parser->problem_mark.line > 0 &&
+                       memchr(source->bytes, '\n', source->n_bytes) == NULL &&
+                       memchr(source->bytes, '\r', source->n_bytes) == NULL;
+    ssmq_mark mark = mark_at(source, parser->problem_mark.line, parser->problem_mark.column);
+    if (parser->error == YAML_READER_ERROR) {
+        mark = mark_of_byte(source, parser->problem_offset);
+    } else if (is_past_end) {
+        mark = mark_of_byte(source, source->n_bytes);
+    }
     stop(b, mark, problem, SYNTAX);
     return SSMQ_OK;
 }
