@@ -30,7 +30,8 @@
  *   n_trials_skipped
  *
  * /table/trials [trial]: one compound row a trial with every field: fixed UTF-8 text, int64 (-1:
- *   null), float64 (NaN: null); for h5py and pandas. /table/trial: its index.
+ *   null), float64 (NaN: null); for h5py and pandas (netCDF's library, 4.10.1, crashes when it
+ *   reads texts inside compounds, though not when it opens the file). /table/trial: its index.
  * /table/fields [field]: compound (name, kind, type, unit, doc) of each of those fields.
  *   /table/field: their names.
  *
@@ -49,26 +50,17 @@
  * (coordinates, provenance) lie in HDF5's heap, which has no checksum. */
 #include "store/store.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <hdf5.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "store/parts.h"
 
 static const char schema_convention[] = "CF-1.10 ssmq-1";
 
-/* Another writer of the same folder needs seconds; one that takes longer is stuck. */
-enum { LOCK_TRIES = 300 };
-static const int64_t lock_retry_ns = 100000000;
+enum { MEMORY_STEP_BYTES = 16 * 1024 * 1024 };
 
 typedef struct counts {
     size_t n_ok, n_failed, n_skipped;
@@ -225,31 +217,13 @@ static ssmq_status write_content(const h5_file *file, const ssmq_store_rows *row
     return write_number_attributes(file, &c, rows, err);
 }
 
-/* Writers of the same folder take turns. Where the file system has no locks, the run folder's own
- * lock has to do. */
-static ssmq_status lock_folder(int *fd, const char *path, ssmq_err *err) {
-    char folder[SSMQ_PATH_BYTES];
-    const char *slash = strrchr(path, '/');
-    size_t length = slash == NULL ? 0 : slash == path ? 1 : (size_t)(slash - path);
-    if (length >= sizeof folder) return SSMQ_FAIL(err, CONFIG, "%s: path too long", path);
-    memcpy(folder, path, length);
-    folder[length] = '\0';
-    *fd = open(length > 0 ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (*fd < 0) return SSMQ_FAIL(err, IO, "%s: %s", folder, strerror(errno));
-    for (int i = 0; flock(*fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK; i++) {
-        if (i == LOCK_TRIES) {
-            (void)close(*fd);
-            return SSMQ_FAIL(err, IO, "%s: another process is writing this file", path);
-        }
-        ssmq_sleep_ns(lock_retry_ns);
-    }
-    return SSMQ_OK;
-}
-
-static ssmq_status create_file(h5_file *file, const char *tmp_path, ssmq_err *err) {
+/* The file is built in memory: packed, a row takes some hundred bytes. HDF5 1.10 cannot get rid of
+ * a file that it failed to write; it tries again at exit and crashes there. So all that can fail
+ * for want of space is done here, without it. */
+static ssmq_status create_file(h5_file *file, const char *path, ssmq_err *err) {
     static const char what[] = "create the file";
     ssmq_status status = SSMQ_OK;
-    *file = (h5_file){-1, tmp_path};
+    *file = (h5_file){-1, path};
     hid_t creation = H5Pcreate(H5P_FILE_CREATE);
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     H5_TRY_OR(file, creation < 0 ? creation : access, what, err, close_plists);
@@ -259,11 +233,8 @@ static ssmq_status create_file(h5_file *file, const char *tmp_path, ssmq_err *er
               close_plists);
     /* Objects that an error left open close with the file. */
     H5_TRY_OR(file, H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), what, err, close_plists);
-#if H5_VERSION_GE(1, 12, 1) || (H5_VERSION_GE(1, 10, 7) && !H5_VERSION_GE(1, 12, 0))
-    /* The name is private, and some file systems have no locks. */
-    H5_TRY_OR(file, H5Pset_file_locking(access, false, true), what, err, close_plists);
-#endif
-    file->id = H5Fcreate(tmp_path, H5F_ACC_TRUNC, creation, access);
+    H5_TRY_OR(file, H5Pset_fapl_core(access, MEMORY_STEP_BYTES, false), what, err, close_plists);
+    file->id = H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
     H5_TRY_OR(file, file->id, what, err, close_plists);
 close_plists:
     if (access >= 0) (void)H5Pclose(access);
@@ -271,47 +242,34 @@ close_plists:
     return status;
 }
 
-/* After a failed write HDF5 would try again and again to save what it holds, at the end of the
- * program at the latest. It gets a place that takes everything. */
-static void abandon_file(const h5_file *file) {
-    void *handle = NULL;
-    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (null_fd >= 0 && H5Fget_vfd_handle(file->id, H5P_DEFAULT, &handle) >= 0 && handle != NULL) {
-        (void)dup2(null_fd, *(int *)handle);
-    }
-    (void)H5Fclose(file->id);
-    if (null_fd >= 0) (void)close(null_fd);
-    (void)H5Eclear2(H5E_DEFAULT);
-}
-
-static ssmq_status write_file(const char *tmp_path, const ssmq_store_rows *rows,
-                              const ssmq_fact *facts, size_t n_facts, ssmq_err *err) {
-    ssmq_status status = SSMQ_OK;
-    h5_file file;
-    SSMQ_TRY(create_file(&file, tmp_path, err));
-    SSMQ_TRY_OR(write_content(&file, rows, facts, n_facts, err), abandon);
-    H5_TRY_OR(&file, H5Fflush(file.id, H5F_SCOPE_LOCAL), "write the file", err, abandon);
-    H5_TRY(&file, H5Fclose(file.id), "close the file", err);
+/* The file's bytes where the memory driver holds them; valid until the file closes. Not by
+ * H5Fget_file_image(), whose copy of a checksummed superblock 1.10 leaves with a wrong checksum. */
+static ssmq_status find_image(const void **image, size_t *n_bytes, const h5_file *file,
+                              ssmq_err *err) {
+    static const char what[] = "finish the file";
+    void **memory = NULL;
+    H5_TRY(file, H5Fflush(file->id, H5F_SCOPE_LOCAL), what, err);
+    ssize_t size = H5Fget_file_image(file->id, NULL, 0);
+    H5_TRY(file, size, what, err);
+    H5_TRY(file, H5Fget_vfd_handle(file->id, H5P_DEFAULT, (void **)&memory), what, err);
+    *image = *memory;
+    *n_bytes = (size_t)size;
     return SSMQ_OK;
-abandon:
-    abandon_file(&file);
-    return status;
 }
 
 ssmq_status ssmq_store_write(const char *path, const ssmq_store_rows *rows, const ssmq_fact *facts,
                              size_t n_facts, ssmq_err *err) {
-    char tmp_path[SSMQ_PATH_BYTES];
-    int folder_fd = -1;
-    int length = snprintf(tmp_path, sizeof tmp_path, "%s.tmp", path);
-    if (length < 0 || (size_t)length >= sizeof tmp_path) {
-        return SSMQ_FAIL(err, CONFIG, "%s: path too long", path);
-    }
+    ssmq_status status = SSMQ_OK;
+    h5_file file;
+    const void *image = NULL;
+    size_t n_bytes = 0;
     SSMQ_CHECK(rows->n_rows <= INT32_MAX && rows->n_planned <= INT32_MAX, err);
     h5_quiet();
-    SSMQ_TRY(lock_folder(&folder_fd, path, err));
-    ssmq_status status = write_file(tmp_path, rows, facts, n_facts, err);
-    if (status == SSMQ_OK) status = ssmq_file_commit(tmp_path, path, err);
-    if (status != SSMQ_OK) (void)unlink(tmp_path);
-    (void)close(folder_fd);
+    SSMQ_TRY(create_file(&file, path, err));
+    status = write_content(&file, rows, facts, n_facts, err);
+    if (status == SSMQ_OK) status = find_image(&image, &n_bytes, &file, err);
+    if (status == SSMQ_OK) status = ssmq_file_replace(path, image, n_bytes, err);
+    (void)H5Fclose(file.id);
+    (void)H5Eclear2(H5E_DEFAULT);
     return status;
 }
