@@ -97,7 +97,10 @@ void ssmq_str_add_json(ssmq_str *str, const char *text, size_t n_bytes) {
 }
 
 void ssmq_str_add_json_f64(ssmq_str *str, double value) {
-    if (isfinite(value)) {
+    if (value == 0.0 && signbit(value)) {
+        /* JSON readers take -0 for an integer, which has no sign. */
+        ssmq_str_add(str, "-0.0", 4);
+    } else if (isfinite(value)) {
         ssmq_str_addf(str, "%.17g", value);
     } else {
         ssmq_str_add(str, "null", 4);

@@ -1,0 +1,1 @@
+ssmq_test(sched SOURCES test_sched.c LINKS ssmq_sched LABELS unit TIMEOUT 120)
