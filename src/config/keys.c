@@ -5,6 +5,8 @@
 
 #define MEMBER_BYTES(member) sizeof(((ssmq_config *)NULL)->member)
 
+/* Names of members cannot stand in parentheses.
+ * NOLINTBEGIN(bugprone-macro-parentheses) */
 static const ssmq_key keys[SSMQ_N_KEYS] = {
 #define ONE(section_, key_, kind_, default_, least_, greatest_, choices_, meaning_)                \
     {.section = #section_,                                                                         \
@@ -43,6 +45,7 @@ static const ssmq_key keys[SSMQ_N_KEYS] = {
 #undef MANY
 #undef ONE
 };
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 const ssmq_key *ssmq_key_get(size_t i) {
     return &keys[i];

@@ -367,7 +367,8 @@ ssmq_status ssmq_reading_add_set(ssmq_reading *reading, const char *text, ssmq_e
     size_t n_key = equals != NULL ? (size_t)(equals - text) : 0;
     const char *dot = memchr(text, '.', n_key);
     size_t n_section = dot != NULL ? (size_t)(dot - text) : 0;
-    if (dot == NULL || n_section >= sizeof section || n_key - n_section > sizeof name) {
+    if (equals == NULL || dot == NULL || n_section >= sizeof section ||
+        n_key - n_section > sizeof name) {
         ssmq_fault(&reading->faults, mark, SET_NAME,
                    "%s is not section.key=value; "
                    "for example ppl.seq_len=512",

@@ -56,7 +56,7 @@ void ssmq_f64_to_text(char *out, double value) {
     for (int digits = 6; digits <= 17; digits++) {
         (void)snprintf(out, 32, "%.*g", digits, value);
         double again = strtod(out, NULL);
-        if (memcmp(&again, &value, sizeof again) == 0) return;
+        if (again == value) return;
     }
 }
 

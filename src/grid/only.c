@@ -49,7 +49,7 @@ static bool field_text(const ssmq_trial *trial, const char *field, char *out) {
 }
 
 static bool is_text(const char *text, const char *bytes, size_t n_bytes) {
-    return strlen(text) == n_bytes && memcmp(text, bytes, n_bytes) == 0;
+    return n_bytes > 0 && strlen(text) == n_bytes && memcmp(text, bytes, n_bytes) == 0;
 }
 
 /* The values are one text, for scopes with commas of their own, or a list. */
@@ -65,7 +65,7 @@ static bool is_among(const char *text, const term *t) {
 }
 
 static bool holds(const ssmq_trial *trial, const term *t) {
-    char text[VALUE_BYTES];
+    char text[VALUE_BYTES] = "";
     return field_text(trial, t->field, text) && is_among(text, t) != t->is_negated;
 }
 
@@ -98,7 +98,7 @@ static ssmq_status read_term(term *out, const char *text, size_t n_bytes, ssmq_e
 }
 
 ssmq_status ssmq_grid_only(ssmq_grid *grid, const char *expression, ssmq_err *err) {
-    term terms[MAX_TERMS];
+    term terms[MAX_TERMS] = {0};
     size_t n_terms = 0;
     for (const char *p = expression; p != NULL;) {
         const char *end = strstr(p, JOIN);

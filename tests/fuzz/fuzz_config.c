@@ -47,6 +47,13 @@ static const char *const sets[] = {
 };
 enum { N_SET_TEXTS = sizeof sets / sizeof sets[0] };
 
+/* True at ":line:column: ". */
+static bool is_mark(const char *text) {
+    char *end = NULL;
+    if (text[0] != ':' || strtol(text + 1, &end, 10) < 1 || *end != ':') return false;
+    return strtol(end + 1, &end, 10) >= 1 && strncmp(end, ": ", 2) == 0;
+}
+
 /* source:line:column: key: what; allowed */
 static void check_line(const char *line, size_t length) {
     char text[4096];
@@ -55,15 +62,10 @@ static void check_line(const char *line, size_t length) {
     text[length] = '\0';
     for (size_t i = 0; i < length; i++) assert_true((unsigned char)text[i] >= 0x20);
     if (strncmp(text, "and ", 4) == 0) return;
-    const char *mark = strstr(text, ":");
-    int at_line = 0;
-    int at_column = 0;
-    while (mark != NULL && sscanf(mark, ":%d:%d: ", &at_line, &at_column) != 2) {
-        mark = strstr(mark + 1, ":");
-    }
-    assert_non_null(mark);
-    assert_true(at_line >= 1 && at_column >= 1);
-    assert_non_null(strstr(mark, "; "));
+    bool has_mark = false;
+    for (size_t i = 0; i < length && !has_mark; i++) has_mark = is_mark(text + i);
+    assert_true(has_mark);
+    assert_non_null(strstr(text, "; "));
 }
 
 static void check_faults(const ssmq_str *faults, const ssmq_err *err) {

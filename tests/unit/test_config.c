@@ -324,7 +324,7 @@ static void hostile_yaml(void **state) {
 static void alias_bomb(void **state) {
     (void)state;
     char yaml[2000] = "ppl:\n  a: &a [x]\n";
-    for (char c = 'b'; c <= 'i'; c++) {
+    for (int c = 'b'; c <= 'i'; c++) {
         char line[100];
         int b = c - 1;
         (void)snprintf(line, sizeof line, "  %c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n", c,
@@ -351,7 +351,7 @@ static void sizes(void **state) {
     assert_int_equal(read_faults(NULL, 0, faults, sizeof faults, &config), SSMQ_CONFIG);
     assert_string_equal(faults, "@:1:1: file: @: 1048577 bytes, more than the limit of 1048576; a "
                                 "readable file of at most 1 MiB\n");
-    for (size_t i = 0; i + 4 < n; i += 4) memcpy(big + i, "a:\n\n", 4);
+    for (size_t i = 0; i < n; i++) big[i] = "a:\n\n"[i % 4];
     write_file("c.yaml", big, n - 8);
     assert_int_equal(read_faults(NULL, 0, faults, sizeof faults, &config), SSMQ_CONFIG);
     assert_string_equal(faults, "@:19999:3: yaml: too many values; at most 20000 in a file\n");

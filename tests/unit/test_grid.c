@@ -159,16 +159,18 @@ static void order_does_not_matter(void **state) {
     expect_same_ids(&a, &b);
 }
 
+/* in_proj of layer 3, block by block. */
+static const char ONE_BY_ONE[] =
+    "sweep.scopes=['only:3-3.in_proj.dt,3.in_proj.z,3.in_proj.x,3.in_proj.B,3.in_proj.C']";
+
 static void what_ids_do_not_depend_on(void **state) {
     (void)state;
     ssmq_grid a = GRID("sweep.precisions=[fp16, w8a8]", "sweep.scopes=['only:3.in_proj']");
     ssmq_grid b =
-        GRID("sweep.precisions=[{name: half, dtype: fp16}, {name: mine, w_bits: 8, "
-             "a_bits: 8}]",
-             "sweep.scopes=['only:3-3.in_proj.dt,3.in_proj.z,3.in_proj.x,3.in_proj.B,"
-             "3.in_proj.C']",
-             "ppl.batch_size=16", "passkey.batch_size=3", "model.threads=2", "ppl.max_tokens=60000",
-             "sweep.order=shuffled", "sweep.notes=x", "run.out_dir=y", "ppl.stride=7");
+        GRID("sweep.precisions=[{name: half, dtype: fp16}, {name: mine, w_bits: 8, a_bits: 8}]",
+             ONE_BY_ONE, "ppl.batch_size=16", "passkey.batch_size=3", "model.threads=2",
+             "ppl.max_tokens=60000", "sweep.order=shuffled", "sweep.notes=x", "run.out_dir=y",
+             "ppl.stride=7");
     assert_string_equal(b.trials[0].precision.name, "half");
     expect_same_ids(&a, &b);
 }
