@@ -26,7 +26,7 @@ typedef struct ssmq_inputs {
     char tokenizer_sha256[SSMQ_SHA256_HEX_BYTES]; /* "" without one */
     char text_sha256[SSMQ_SHA256_HEX_BYTES];      /* of ppl.text; "" if no trial needs it */
     char filler_sha256[SSMQ_SHA256_HEX_BYTES];    /* of passkey.filler_text; "" likewise */
-    int64_t text_tokens;                          /* of ppl.text */
+    int64_t text_tokens;                          /* of ppl.text; -1: not known */
     char device[16];                              /* engine's name: results of engines differ */
 } ssmq_inputs;
 
