@@ -244,9 +244,9 @@ static void add_table(ssmq_str *out, const ssmq_record *const *rows, size_t n_ro
 ssmq_status ssmq_trial_tables_add(ssmq_trial_list *list, ssmq_table_style style, ssmq_str *out,
                                   ssmq_err *err) {
     const ssmq_record **rows = NULL;
-    SSMQ_TRY(ssmq_calloc(&rows, list->n, sizeof *rows, err));
+    SSMQ_TRY(ssmq_calloc(&rows, list->n, sizeof(void *), err));
     for (size_t i = 0; i < list->n; i++) rows[i] = &list->records[i];
-    if (list->n > 0) qsort((void *)rows, list->n, sizeof *rows, compare_rows);
+    if (list->n > 0) qsort((void *)rows, list->n, sizeof(void *), compare_rows);
     bool is_first = true;
     for (size_t begin = 0, end = 0; begin < list->n; begin = end) {
         int table = task_rank(rows[begin]->task);
