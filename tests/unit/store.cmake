@@ -1,0 +1,2 @@
+ssmq_test(store SOURCES test_store.c LINKS ssmq_store LABELS unit)
+target_include_directories(test_store SYSTEM PRIVATE ${HDF5_C_INCLUDE_DIRS})
