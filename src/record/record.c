@@ -31,12 +31,14 @@ enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 SSMQ_RECORD_FIELDS(SSMQ_STR, SSMQ_NUMBER, SSMQ_NUMBER)
 #undef SSMQ_STR
 #undef SSMQ_NUMBER
-#define SSMQ_STR(kind, name, bytes, unit, doc) +(bytes)
-#define SSMQ_NUMBER(kind, name, unit, doc)     +8
-_Static_assert(sizeof(ssmq_record) == 0 SSMQ_RECORD_FIELDS(SSMQ_STR, SSMQ_NUMBER, SSMQ_NUMBER),
-               "ssmq_record has padding");
+#define SSMQ_STR(kind, name, bytes, unit, doc) char name[bytes];
+#define SSMQ_NUMBER(kind, name, unit, doc)     char name[8];
+struct unpadded {
+    SSMQ_RECORD_FIELDS(SSMQ_STR, SSMQ_NUMBER, SSMQ_NUMBER)
+};
 #undef SSMQ_STR
 #undef SSMQ_NUMBER
+_Static_assert(sizeof(ssmq_record) == sizeof(struct unpadded), "ssmq_record has padding");
 
 size_t ssmq_record_n_fields(void) {
     return N_FIELDS;

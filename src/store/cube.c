@@ -68,7 +68,8 @@ static const task_row task_rows[] = {
 
 enum { N_TASKS = sizeof task_rows / sizeof task_rows[0] };
 
-typedef union coordinate {
+/* One of the two; the other is zero, so that equal places are equal bytes. */
+typedef struct coordinate {
     char text[TEXT_BYTES];
     int64_t number;
 } coordinate;
@@ -436,6 +437,7 @@ ssmq_status cube_finish(cube *c, const h5_file *file, ssmq_err *err) {
     for (int task = 0; task < N_TASKS; task++) {
         plan p;
         SSMQ_TRY(plan_init(&p, c, task, err));
+        SSMQ_CHECK(p.owner != NULL, err);
         status = write_status(c, &p, file, err);
         for (int i = 0; i < MAX_VARIABLES && p.task->variables[i] != NULL && status == SSMQ_OK;
              i++) {

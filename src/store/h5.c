@@ -134,7 +134,7 @@ static void choose_chunk(hsize_t *chunk, const h5_spec *spec) {
 static ssmq_status set_layout(hid_t plist, const h5_file *file, const h5_spec *spec,
                               ssmq_err *err) {
     static const char what[] = "lay out a dataset";
-    hsize_t chunk[H5_MAX_RANK];
+    hsize_t chunk[H5_MAX_RANK] = {0};
     bool is_empty = false;
     for (int i = 0; i < spec->rank; i++) is_empty |= spec->dims[i] == 0 && !spec->is_growing;
     H5_TRY(file, H5Pset_obj_track_times(plist, false), what, err);
