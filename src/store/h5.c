@@ -124,7 +124,7 @@ static void choose_chunk(hsize_t *chunk, const h5_spec *spec) {
     while (bytes > MAX_CHUNK_BYTES) {
         int longest = 0;
         for (int i = 1; i < spec->rank; i++) longest = chunk[i] > chunk[longest] ? i : longest;
-        if (chunk[longest] == 1) return;
+        if (chunk[longest] <= 1) return;
         bytes /= chunk[longest];
         chunk[longest] = (chunk[longest] + 1) / 2;
         bytes *= chunk[longest];

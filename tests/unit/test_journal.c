@@ -418,7 +418,7 @@ static void replay_is_fast(void **state) {
         (void)snprintf(id, sizeof id, "%05d", i);
         memcpy(strstr(line, "00000"), id, 5);
         (void)snprintf(crc, sizeof crc, "%08x", (unsigned)ssmq_crc32c(0, line, n_bytes - 19));
-        memcpy(line + n_bytes - 11, crc, 8);
+        for (size_t k = 0; k < 8; k++) line[n_bytes - 11 + k] = crc[k];
         ssmq_str_add(&all, line, n_bytes);
         memcpy(strstr(line, id), "00000", 5);
     }

@@ -122,7 +122,7 @@ static void json_round_trip(void **state) {
 
 static void json_nulls(void **state) {
     (void)state;
-    ssmq_record record;
+    ssmq_record record = {0};
     ssmq_record empty;
     ssmq_err err = {0};
     ssmq_str text;
