@@ -8,7 +8,8 @@
 #include <hdf5.h>
 
 enum {
-    /* Level 1 takes a third of the time of level 4 and leaves the file about a tenth larger. */
+    /* Level 4 took 1.4 times as long for 100,000 trials and saved a seventh of the file (zlib
+     * 1.2.13, 2026-11). */
     GZIP_LEVEL = 1,
     MAX_CHUNK_BYTES = 512 * 1024,
     GROWING_CHUNK_ITEMS = 16384,

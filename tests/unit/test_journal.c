@@ -416,11 +416,12 @@ static void replay_is_fast(void **state) {
         char id[8];
         char crc[16];
         (void)snprintf(id, sizeof id, "%05d", i);
-        memcpy(strstr(line, "00000"), id, 5);
+        char *place = strstr(line, "00000");
+        for (size_t k = 0; k < 5; k++) place[k] = id[k];
         (void)snprintf(crc, sizeof crc, "%08x", (unsigned)ssmq_crc32c(0, line, n_bytes - 19));
         for (size_t k = 0; k < 8; k++) line[n_bytes - 11 + k] = crc[k];
         ssmq_str_add(&all, line, n_bytes);
-        memcpy(strstr(line, id), "00000", 5);
+        for (size_t k = 0; k < 5; k++) place[k] = '0';
     }
     path_of(path, "journal.1.jsonl");
     write_file("journal.1.jsonl", ssmq_str_get(&all), all.n_bytes);
