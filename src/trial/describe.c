@@ -58,7 +58,7 @@ static void describe_passkey(const ssmq_trial *trial, const ssmq_trial_inputs *i
     SET(record->text_sha256, inputs->inputs->filler_sha256);
     SET(record->prompt_template_version, passkey->prompt_template);
     SET(record->generation, "greedy");
-    record->max_context_tokens = trial->context_length + (trial->gen_len > 0 ? trial->gen_len : 0);
+    record->max_context_tokens = trial->context_length;
     if (template_ == NULL) return;
     char hash[SSMQ_SHA256_HEX_BYTES];
     ssmq_template_hash(template_, passkey->filler, hash);

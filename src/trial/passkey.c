@@ -23,6 +23,7 @@ typedef struct outcome {
     double answer_nll_sum;
     int64_t n_answer_ids;
     int64_t n_digits;
+    int64_t n_forced; /* tokens fed after the longest prompt */
 } outcome;
 
 /* A batch of prompts under way. */
@@ -195,25 +196,39 @@ static bool is_correct(const batch *b, int64_t s) {
                   prompt->n_key_ids * sizeof *prompt->answer.ids) == 0;
 }
 
-/* Digits of the key that the greedy ids of its place spell at the same position. */
+/* Text of one id without the space before a number. */
+static ssmq_status spell(const batch *b, int32_t id, ssmq_str *out, const char **text,
+                         ssmq_err *err) {
+    ssmq_str_clear(out);
+    SSMQ_TRY(ssmq_tokenizer_decode(b->run->inputs->tokenizer, &id, 1, out, err));
+    *text = ssmq_str_get(out);
+    if (**text == ' ') ++*text;
+    return SSMQ_OK;
+}
+
+/* Digits of the key that greedy ids spell at the same position. Ids are compared one by one,
+ * because each was said given the right ones before it. */
 static ssmq_status count_digits(const batch *b, int64_t s, double *out, ssmq_err *err) {
+    enum { MAX_ID_BYTES = 4096 };
     const ssmq_prompt *prompt = &b->prompts[s];
-    enum { MAX_SAID_BYTES = 1 << 16 };
-    ssmq_str said;
-    ssmq_str_init(&said, MAX_SAID_BYTES);
-    ssmq_status status =
-        ssmq_tokenizer_decode(b->run->inputs->tokenizer, b->answers + s * (b->n_steps + 1),
-                              prompt->n_key_ids, &said, err);
-    if (status == SSMQ_OK) {
-        const char *text = ssmq_str_get(&said);
-        if (*text == ' ') text++;
-        int n_right = 0;
-        for (size_t i = 0; prompt->key[i] != '\0' && text[i] != '\0'; i++) {
-            if (text[i] == prompt->key[i]) n_right++;
+    const int32_t *answer = b->answers + s * (b->n_steps + 1);
+    ssmq_str right_str, said_str;
+    ssmq_str_init(&right_str, MAX_ID_BYTES);
+    ssmq_str_init(&said_str, MAX_ID_BYTES);
+    ssmq_status status = SSMQ_OK;
+    int n_right = 0;
+    for (size_t k = 0; k < prompt->n_key_ids; k++) {
+        const char *right = NULL, *said = NULL;
+        SSMQ_TRY_OR(spell(b, prompt->answer.ids[k], &right_str, &right, err), out);
+        SSMQ_TRY_OR(spell(b, answer[k], &said_str, &said, err), out);
+        for (; *right != '\0' && *said != '\0'; right++, said++) {
+            if (*right >= '0' && *right <= '9' && *right == *said) n_right++;
         }
-        *out = n_right;
     }
-    ssmq_str_free(&said);
+    *out = n_right;
+out:
+    ssmq_str_free(&right_str);
+    ssmq_str_free(&said_str);
     return status;
 }
 
@@ -224,6 +239,7 @@ static double number_of(const char *digits) {
 }
 
 static ssmq_status collect(const batch *b, outcome *o, ssmq_sha256 *sha, ssmq_err *err) {
+    if (b->n_steps > o->n_forced) o->n_forced = b->n_steps;
     for (int64_t s = 0; s < b->B; s++) {
         const int64_t i = b->first + s;
         const ssmq_prompt *prompt = &b->prompts[s];
@@ -340,6 +356,7 @@ ssmq_status trial_run_passkey(const trial_run *run, ssmq_record *record, ssmq_sa
     SSMQ_TRY_OR(run_prompts(run, true, &o, &sha, err), out);
     if (has_control) SSMQ_TRY_OR(run_prompts(run, false, &o, &sha, err), out);
     SSMQ_TRY_OR(report(&o, has_control, record, samples, err), out);
+    record->max_context_tokens = run->trial->context_length + o.n_forced;
     char hex[SSMQ_SHA256_HEX_BYTES];
     ssmq_sha256_end(&sha, digest);
     ssmq_sha256_hex(digest, hex);

@@ -116,9 +116,14 @@ static ssmq_status strike(null_engine *e, const null_fault *fault, const null_mo
     return SSMQ_FAIL(err, INTERNAL, "null script: unknown fault");
 }
 
+static ssmq_status check_lost(const null_engine *e, ssmq_err *err) {
+    if (e->is_lost) return SSMQ_FAIL(err, DEVICE, "null script: the device was lost earlier");
+    return SSMQ_OK;
+}
+
 static ssmq_status play(null_engine *e, null_site site, const ssmq_spec *spec, int64_t n_tokens,
                         ssmq_err *err) {
-    if (e->is_lost) return SSMQ_FAIL(err, DEVICE, "null script: the device was lost earlier");
+    SSMQ_TRY(check_lost(e, err));
     const null_moment moment = {
         .site = site,
         .n_resets = e->n_resets,
@@ -204,6 +209,7 @@ static ssmq_status prefill_null(ssmq_engine *engine, const ssmq_prefill *call, s
     null_engine *e = (null_engine *)engine;
     const int64_t B = e->extent.n_sequences, T = call->n_tokens;
     const int64_t start_ns = ssmq_now_ns();
+    SSMQ_TRY(check_lost(e, err));
     SSMQ_CHECK(B >= 1 && T >= 1 && (call->targets == NULL) == (call->nll == NULL), err);
     SSMQ_TRY(check_ids(e, call->tokens, B * T, false, err));
     if (call->targets != NULL) SSMQ_TRY(check_ids(e, call->targets, B * T, true, err));
@@ -238,6 +244,7 @@ static ssmq_status decode_null(ssmq_engine *engine, const ssmq_decode *call, ssm
     null_engine *e = (null_engine *)engine;
     const int64_t B = e->extent.n_sequences;
     const int64_t start_ns = ssmq_now_ns();
+    SSMQ_TRY(check_lost(e, err));
     SSMQ_CHECK(B >= 1 && call->n_steps >= 1 && (call->nll == NULL || call->forced != NULL), err);
     SSMQ_TRY(check_ids(e, call->first, B, false, err));
     if (call->forced != NULL) SSMQ_TRY(check_ids(e, call->forced, B * call->n_steps, false, err));

@@ -1,0 +1,7 @@
+ssmq_test(stats SOURCES test_stats.c LINKS ssmq_trial LABELS unit)
+ssmq_test(score SOURCES test_score.c ../support/trial_fixture.c LINKS ssmq_trial LABELS unit)
+ssmq_test(prompt SOURCES test_prompt.c LINKS ssmq_trial LABELS unit)
+ssmq_test(trial SOURCES test_trial.c ../support/trial_fixture.c ../support/copy_engine.c
+  LINKS ssmq_trial LABELS unit)
+ssmq_test(null_engine SOURCES test_null_engine.c ../support/trial_fixture.c
+  LINKS ssmq_trial LABELS unit)
