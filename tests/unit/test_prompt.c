@@ -132,14 +132,14 @@ static void grass_goes_on_after_the_needle(void **state) {
     assert_memory_equal(ssmq_str_get(&text), before, strlen(before));
     /* Filler before and after the needle joined is whole units. */
     (void)snprintf(after, sizeof after, "%s%s%s%s", unit, unit, unit, unit);
-    char joined[512] = "";
+    char joined[512];
     const size_t n_before = (size_t)(found - ssmq_str_get(&text)) - strlen(intro_demo);
-    memcpy(joined, ssmq_str_get(&text) + strlen(intro_demo), n_before);
     const char *rest = found + strlen(needle);
     const char *end = strstr(rest, question);
     assert_non_null(end);
     assert_string_equal(end, question);
-    memcpy(joined + n_before, rest, (size_t)(end - rest));
+    (void)snprintf(joined, sizeof joined, "%.*s%.*s", (int)n_before,
+                   ssmq_str_get(&text) + strlen(intro_demo), (int)(end - rest), rest);
     assert_string_equal(joined, after);
     ssmq_str_free(&text);
     ssmq_prompt_free(&prompt);
