@@ -188,7 +188,8 @@ class Check(CommandTest):
         self.assertIn("none.txt", self.output("check", "--config", path, *missing, "--values-only"))
         scope = ["--set", "sweep.scopes=['only:99.in_proj']"]
         self.refused("check", "--config", path, *scope, says="99")
-        self.refused("check", "--config", self.folder / "none.yaml", says="none.yaml")
+        done = self.ssmq("check", "--config", self.folder / "none.yaml", expect=2)
+        self.assertIn("none.yaml: No such file or directory", done.stderr.decode())
 
 
 class Tokenize(CommandTest):
