@@ -12,7 +12,8 @@
 enum {
     /* Code points that utf8proc_decompose_char() may write for one (canonical needs 4). */
     DECOMPOSED_MAX = 32,
-    N_CLASSES = 256
+    N_CLASSES = 256,
+    HANGUL_T_BASE = 0x11A7
 };
 static const size_t max_points = SIZE_MAX / 8;
 static const utf8proc_option_t nfc_options = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
@@ -74,18 +75,32 @@ static ssmq_status decompose(ssmq_nfc_work *work, const char *text, size_t n_byt
     return SSMQ_OK;
 }
 
+/* Composes n ordered points and appends them. */
+static ssmq_status append_composed(ssmq_str *out, int32_t *points, size_t n, ssmq_err *err) {
+    utf8proc_ssize_t n_composed =
+        utf8proc_normalize_utf32(points, (utf8proc_ssize_t)n, nfc_options);
+    SSMQ_CHECK(n_composed >= 0 && (size_t)n_composed <= n, err);
+    for (utf8proc_ssize_t i = 0; i < n_composed; i++) {
+        utf8proc_uint8_t bytes[4];
+        utf8proc_ssize_t length = utf8proc_encode_char(points[i], bytes);
+        ssmq_str_add(out, (const char *)bytes, (size_t)length);
+    }
+    return SSMQ_OK;
+}
+
 static ssmq_status append_segment(ssmq_nfc_work *work, ssmq_str *out, const char *text,
                                   size_t n_bytes, ssmq_err *err) {
     size_t n_points = 0;
     SSMQ_TRY(decompose(work, text, n_bytes, &n_points, err));
     SSMQ_TRY(order_marks(work, n_points, err));
-    utf8proc_ssize_t n =
-        utf8proc_normalize_utf32(work->points, (utf8proc_ssize_t)n_points, nfc_options);
-    SSMQ_CHECK(n > 0 && (size_t)n <= n_points, err);
-    for (utf8proc_ssize_t i = 0; i < n; i++) {
-        utf8proc_uint8_t bytes[4];
-        utf8proc_ssize_t length = utf8proc_encode_char(work->points[i], bytes);
-        ssmq_str_add(out, (const char *)bytes, (size_t)length);
+    /* utf8proc 2.8 drops a U+11A7 behind a syllable of two letters, as if it were the trailing
+     * consonant of index 0, which does not exist. It composes with nothing before it, so that a
+     * cut there changes nothing else. */
+    for (size_t first = 0; first < n_points;) {
+        size_t end = first + 1;
+        while (end < n_points && work->points[end] != HANGUL_T_BASE) end++;
+        SSMQ_TRY(append_composed(out, work->points + first, end - first, err));
+        first = end;
     }
     return SSMQ_OK;
 }
