@@ -80,9 +80,9 @@ static ssmq_status open_texts(ssmq_loaded *loaded, ssmq_err *err) {
     if (has_task(config, SSMQ_TASK_PPL)) {
         SSMQ_TRY(ssmq_text_tokenize(config->ppl.text, loaded->tokenizer, &loaded->text,
                                     loaded->inputs.text_sha256, err));
+        loaded->inputs.text_tokens = (int64_t)loaded->text.n;
         int64_t limit = config->ppl.max_tokens;
         if (limit > 0 && (size_t)limit < loaded->text.n) loaded->text.n = (size_t)limit;
-        loaded->inputs.text_tokens = (int64_t)loaded->text.n;
     }
     if (has_task(config, SSMQ_TASK_PASSKEY) && strcmp(config->passkey.filler, "text") == 0) {
         SSMQ_TRY(ssmq_text_tokenize(config->passkey.filler_text, loaded->tokenizer, &loaded->filler,

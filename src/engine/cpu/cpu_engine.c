@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cpu/cpu_engine.c - the table of calls of the CPU engine. */
+#include <stdio.h>
+#include <string.h>
+
+#include <cblas.h>
+#include <omp.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "engine/cpu/cpu.h"
+
+extern const ssmq_engine_api ssmq_engine_cpu;
+
+static cpu_engine *self(ssmq_engine *engine) {
+    return (cpu_engine *)engine;
+}
+
+static ssmq_status open_cpu(ssmq_engine **out, const ssmq_engine_options *options, ssmq_err *err) {
+    cpu_engine *e = NULL;
+    *out = NULL;
+    SSMQ_TRY(ssmq_calloc(&e, 1, sizeof *e, err));
+    e->base.api = &ssmq_engine_cpu;
+    e->n_threads = options->n_threads > 0 ? options->n_threads : omp_get_num_procs();
+    /* Threads are ours: one BLAS call is one thread's tile. */
+    openblas_set_num_threads(1);
+    *out = &e->base;
+    return SSMQ_OK;
+}
+
+static ssmq_status supports_cpu(ssmq_engine *engine, const ssmq_shape *shape, const ssmq_spec *spec,
+                                ssmq_err *err) {
+    const ssmq_precision *p = &spec->precision;
+    (void)engine;
+    if (p->w_format == SSMQ_FORMAT_FP8_E4M3 || p->a_format == SSMQ_FORMAT_FP8_E4M3) {
+        return SSMQ_FAIL(err, SKIP, "the CPU engine has no fp8 products");
+    }
+    if (p->w_format == SSMQ_FORMAT_FLOAT && p->a_format != SSMQ_FORMAT_FLOAT) {
+        return SSMQ_FAIL(err, SKIP, "quantized activations need quantized weights");
+    }
+    if (p->state_dtype != SSMQ_F32) {
+        return SSMQ_FAIL(err, SKIP, "the CPU engine keeps the recurrent state in fp32");
+    }
+    for (int64_t i = 0; i < shape->L; i++) {
+        if ((spec->layer_modules[i] & SSMQ_MODULE_BIT(SSMQ_CONV1D)) != 0) {
+            return SSMQ_FAIL(err, SKIP, "conv1d is not quantized: it is no matrix product");
+        }
+    }
+    if ((spec->model_modules & SSMQ_MODULE_BIT(SSMQ_EMBEDDINGS)) != 0) {
+        return SSMQ_FAIL(err, SKIP, "embeddings are not quantized: a look-up is no product");
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status load_cpu(ssmq_engine *engine, const ssmq_model *model, const ssmq_spec *spec,
+                            ssmq_err *err) {
+    cpu_engine *e = self(engine);
+    SSMQ_TRY(supports_cpu(engine, &model->shape, spec, err));
+    cpu_buffers_free(e);
+    cpu_weights_free(&e->weights, e->shape.L);
+    e->is_loaded = false;
+    e->shape = model->shape;
+    e->spec = *spec;
+    SSMQ_TRY(cpu_weights_init(&e->weights, model, spec, err));
+    e->is_loaded = true;
+    return SSMQ_OK;
+}
+
+static ssmq_status reset_cpu(ssmq_engine *engine, const ssmq_engine_extent *extent, ssmq_err *err) {
+    cpu_engine *e = self(engine);
+    if (!e->is_loaded) return SSMQ_FAIL(err, INTERNAL, "reset before load");
+    if (extent->n_sequences < 1 || extent->max_segment_tokens < 1) {
+        return SSMQ_FAIL(err, CONFIG, "an extent needs a sequence and a token");
+    }
+    e->extent = *extent;
+    return cpu_buffers_init(e, err);
+}
+
+/* Ids come from the user's text or tokenizer; a table look-up must not trust them. */
+static ssmq_status check_ids(const cpu_engine *e, const int32_t *ids, int64_t n, int32_t least,
+                             ssmq_err *err) {
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < least || ids[i] >= e->shape.V) {
+            return SSMQ_FAIL(err, CONFIG, "token id %d at place %lld; the model has ids 0 to %lld",
+                             ids[i], (long long)i, (long long)e->shape.V - 1);
+        }
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status check_ready(const cpu_engine *e, ssmq_err *err) {
+    if (e->state.ssm == NULL) return SSMQ_FAIL(err, INTERNAL, "prefill or decode before reset");
+    return SSMQ_OK;
+}
+
+/* Scores the targets of tokens [first, first + T) of each sequence. */
+static ssmq_status score_segment(cpu_engine *e, const ssmq_prefill *call, int64_t first, int64_t T,
+                                 ssmq_err *err) {
+    cpu_head_want want = {.nll = true};
+    for (int64_t row = 0; row < e->extent.n_sequences * T; row++) {
+        const int64_t at = row / T * call->n_tokens + first + row % T;
+        call->nll[at] = 0.0f;
+        if (call->targets[at] < 0) continue;
+        e->buffers.targets[want.n_listed] = call->targets[at];
+        e->buffers.listed[want.n_listed++] = row;
+    }
+    SSMQ_TRY(cpu_head(e, &want, err));
+    for (int64_t i = 0; i < want.n_listed; i++) {
+        const int64_t row = e->buffers.listed[i];
+        call->nll[row / T * call->n_tokens + first + row % T] = e->buffers.nll[i];
+    }
+    return SSMQ_OK;
+}
+
+/* Rows of the last token of each sequence. */
+static int64_t list_last(cpu_engine *e, int64_t T) {
+    const int64_t B = e->extent.n_sequences;
+    for (int64_t b = 0; b < B; b++) e->buffers.listed[b] = b * T + T - 1;
+    return B;
+}
+
+static ssmq_status run_prefill(cpu_engine *e, const ssmq_prefill *call, ssmq_err *err) {
+    int64_t T = 0;
+    for (int64_t first = 0; first < call->n_tokens; first += T) {
+        const int64_t left = call->n_tokens - first;
+        T = left < e->segment_tokens ? left : e->segment_tokens;
+        SSMQ_TRY(cpu_forward(e, call->tokens + first, call->n_tokens, T, false, err));
+        if (call->targets != NULL) SSMQ_TRY(score_segment(e, call, first, T, err));
+        if (call->logits != NULL && T == left) {
+            cpu_head_want want = {.n_listed = list_last(e, T), .logits = call->logits};
+            SSMQ_TRY(cpu_head(e, &want, err));
+        }
+        e->state.position += T;
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status prefill_cpu(ssmq_engine *engine, const ssmq_prefill *call, ssmq_err *err) {
+    cpu_engine *e = self(engine);
+    const int64_t start_ns = ssmq_now_ns();
+    SSMQ_TRY(check_ready(e, err));
+    const int64_t n = e->extent.n_sequences * call->n_tokens;
+    SSMQ_TRY(check_ids(e, call->tokens, n, 0, err));
+    if (call->targets != NULL) SSMQ_TRY(check_ids(e, call->targets, n, -1, err));
+    SSMQ_TRY(run_prefill(e, call, err));
+    e->last_call_ns = ssmq_now_ns() - start_ns;
+    return SSMQ_OK;
+}
+
+/* One step; the buffers' tokens are fed and then hold what the next step feeds. */
+static ssmq_status decode_step(cpu_engine *e, const ssmq_decode *call, int64_t step,
+                               ssmq_err *err) {
+    const int64_t B = e->extent.n_sequences;
+    int32_t *tokens = e->buffers.tokens;
+    SSMQ_TRY(cpu_forward(e, tokens, 1, 1, true, err));
+    cpu_head_want want = {.n_listed = list_last(e, 1),
+                          .nll = call->nll != NULL,
+                          .logits = step + 1 == call->n_steps ? call->logits : NULL,
+                          .argmax = tokens,
+                          .by_row = true};
+    for (int64_t b = 0; want.nll && b < B; b++) {
+        e->buffers.targets[b] = call->forced[b * call->n_steps + step];
+    }
+    SSMQ_TRY(cpu_head(e, &want, err));
+    e->state.position++;
+    for (int64_t b = 0; b < B; b++) {
+        const int64_t at = b * call->n_steps + step;
+        call->argmax[at] = tokens[b];
+        if (want.nll) call->nll[at] = e->buffers.nll[b];
+        if (call->forced != NULL) tokens[b] = call->forced[at];
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq_err *err) {
+    cpu_engine *e = self(engine);
+    const int64_t B = e->extent.n_sequences;
+    const int64_t start_ns = ssmq_now_ns();
+    SSMQ_TRY(check_ready(e, err));
+    SSMQ_TRY(check_ids(e, call->first, B, 0, err));
+    if (call->forced != NULL) SSMQ_TRY(check_ids(e, call->forced, B * call->n_steps, 0, err));
+    memcpy(e->buffers.tokens, call->first, (size_t)B * sizeof *call->first);
+    int64_t step_start_ns = start_ns;
+    for (int64_t step = 0; step < call->n_steps; step++) {
+        SSMQ_TRY(decode_step(e, call, step, err));
+        const int64_t now_ns = ssmq_now_ns();
+        if (call->step_ns != NULL) call->step_ns[step] = now_ns - step_start_ns;
+        step_start_ns = now_ns;
+    }
+    e->last_call_ns = ssmq_now_ns() - start_ns;
+    return SSMQ_OK;
+}
+
+/* Buffers are taken once for all phases, so the peak of each phase is what stands. */
+static void take_stats_cpu(ssmq_engine *engine, ssmq_engine_stats *out) {
+    const cpu_engine *e = self(engine);
+    memset(out, 0, sizeof *out);
+    out->weight_bytes = e->weights.stored_bytes;
+    out->state_bytes = e->state.n_bytes;
+    out->activation_bytes = e->buffers.activation_bytes;
+    out->workspace_bytes = e->buffers.workspace_bytes;
+    out->peak_bytes =
+        out->weight_bytes + out->state_bytes + out->activation_bytes + out->workspace_bytes;
+    out->last_call_ns = e->last_call_ns;
+}
+
+static bool alive_cpu(ssmq_engine *engine) {
+    (void)engine;
+    return true;
+}
+
+static void close_cpu(ssmq_engine *engine) {
+    if (engine == NULL) return;
+    cpu_engine *e = self(engine);
+    cpu_buffers_free(e);
+    cpu_weights_free(&e->weights, e->shape.L);
+    ssmq_free(e);
+}
+
+/* "model name : AMD EPYC ..." of the first processor. */
+static void read_cpu_name(char *out, size_t out_bytes) {
+    static const char label[] = "model name";
+    char line[256];
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    ssmq_field_set(out, out_bytes, "unknown");
+    if (file == NULL) return;
+    while (fgets(line, sizeof line, file) != NULL) {
+        const char *colon = strchr(line, ':');
+        if (strncmp(line, label, sizeof label - 1) != 0 || colon == NULL) continue;
+        line[strcspn(line, "\n")] = '\0';
+        ssmq_field_set(out, out_bytes, colon + 1 + strspn(colon + 1, " "));
+        break;
+    }
+    (void)fclose(file);
+}
+
+static void describe_cpu(ssmq_engine *engine, ssmq_engine_facts *out) {
+    const cpu_engine *e = self(engine);
+    const char *version = strchr(openblas_get_config(), ' ');
+    char backend[sizeof out->quant_backend];
+    version = version != NULL ? version + 1 : "unknown";
+    (void)snprintf(backend, sizeof backend, "OpenBLAS %.*s", (int)strcspn(version, " "), version);
+    memset(out, 0, sizeof *out);
+    ssmq_field_set(out->device, sizeof out->device, "cpu");
+    ssmq_field_set(out->quant_backend, sizeof out->quant_backend, backend);
+    ssmq_field_set(out->compute_type, sizeof out->compute_type, "int32 (exact sgemm sums)");
+    ssmq_field_set(out->timer, sizeof out->timer, "host clock");
+    ssmq_field_set(out->memory_source, sizeof out->memory_source, "engine allocator");
+    read_cpu_name(out->cpu_name, sizeof out->cpu_name);
+    out->n_threads = e->n_threads;
+}
+
+const ssmq_engine_api ssmq_engine_cpu = {
+    .name = "cpu",
+    .open = open_cpu,
+    .supports = supports_cpu,
+    .load = load_cpu,
+    .reset = reset_cpu,
+    .prefill = prefill_cpu,
+    .decode = decode_cpu,
+    .take_stats = take_stats_cpu,
+    .alive = alive_cpu,
+    .close = close_cpu,
+    .describe = describe_cpu,
+};

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cpu/products.c - linear layers over OpenBLAS.
+ *
+ * Integer products also run in sgemm and are exact: every operand is an integer of at most 127, so
+ * a sum over at most 1040 columns stays below 2^24, where fp32 holds every integer and no order of
+ * summation or fused multiply-add can round. Such sums are then added as int32. */
+#include <math.h>
+#include <string.h>
+
+#include <cblas.h>
+#include <omp.h>
+
+#include "engine/cpu/cpu.h"
+#include "quant/quantize.h"
+
+/* 1024 * 127 * 127 < 2^24 */
+enum { EXACT_COLUMNS = 1024 };
+
+/* One token row of activations as integers and their scale. */
+static void quantize_row(const float *x, int64_t n, ssmq_format format, float *out, float *scale) {
+    const float qmax = (float)ssmq_format_get(format)->qmax;
+    float absmax = 0.0f;
+    for (int64_t i = 0; i < n; i++) absmax = fmaxf(absmax, fabsf(x[i]));
+    *scale = absmax > 0.0f ? absmax / qmax : 1.0f;
+    for (int64_t i = 0; i < n; i++) {
+        out[i] = fminf(fmaxf(rintf(x[i] / *scale), -qmax), qmax);
+    }
+}
+
+/* A tile of the result: `rows` tokens from row0, `outs` channels from out0 of a block. */
+typedef struct tile {
+    int64_t row0, rows;
+    int64_t out0, outs;
+} tile;
+
+/* sgemm, or sgemv for one row; both give sum over columns [k0, k0 + k) for the tile. */
+static void multiply_columns(const cpu_product *p, const tile *t, const float *x, int64_t x_stride,
+                             const float *w, int64_t k0, int64_t k, float *out,
+                             int64_t out_stride) {
+    const int64_t columns = p->linear->columns;
+    const float *xk = x + t->row0 * x_stride + k0;
+    const float *wk = w + t->out0 * columns + k0;
+    if (p->by_row) {
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)t->outs, (int)k, 1.0f, wk, (int)columns, xk,
+                    1, 0.0f, out, 1);
+    } else {
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)t->rows, (int)t->outs, (int)k,
+                    1.0f, xk, (int)x_stride, wk, (int)columns, 0.0f, out, (int)out_stride);
+    }
+}
+
+/* y = acc * s_x * s_w, left to right, groups added in ascending order (design section 5). */
+static void multiply_integers(const cpu_engine *e, const cpu_product *p, const cpu_block *block,
+                              const tile *t, float *scratch) {
+    const int64_t columns = p->linear->columns;
+    float *part = scratch;
+    int32_t *sum = (int32_t *)(scratch + CPU_TILE_ROWS * CPU_TILE_OUT);
+    float *y = p->y + t->row0 * p->y_stride + block->first_row + t->out0;
+    for (int64_t group = 0; group < block->n_scales; group++) {
+        const int64_t first = group * block->group_columns;
+        const int64_t width =
+            columns - first < block->group_columns ? columns - first : block->group_columns;
+        for (int64_t k0 = 0; k0 < width; k0 += EXACT_COLUMNS) {
+            const int64_t k = width - k0 < EXACT_COLUMNS ? width - k0 : EXACT_COLUMNS;
+            multiply_columns(p, t, e->buffers.integers, columns, block->w, first + k0, k, part,
+                             t->outs);
+            for (int64_t i = 0; i < t->rows * t->outs; i++) {
+                sum[i] = (k0 > 0 ? sum[i] : 0) + (int32_t)part[i];
+            }
+        }
+        const float *s_w = block->scales + t->out0 * block->n_scales + group;
+        for (int64_t r = 0; r < t->rows; r++) {
+            const float s_x = e->buffers.scales[t->row0 + r];
+            for (int64_t n = 0; n < t->outs; n++) {
+                const float term = (float)sum[r * t->outs + n] * s_x * s_w[n * block->n_scales];
+                y[r * p->y_stride + n] = group > 0 ? y[r * p->y_stride + n] + term : term;
+            }
+        }
+    }
+}
+
+static void finish_tile(const cpu_product *p, const cpu_block *block, const tile *t) {
+    const int64_t out0 = block->first_row + t->out0;
+    const float *bias = p->linear->bias;
+    for (int64_t r = 0; r < t->rows; r++) {
+        float *y = p->y + (t->row0 + r) * p->y_stride + out0;
+        for (int64_t n = 0; bias != NULL && n < t->outs; n++) y[n] += bias[out0 + n];
+        cpu_round(y, t->outs, p->dtype);
+    }
+}
+
+static void multiply_tile(const cpu_engine *e, const cpu_product *p, const cpu_block *block,
+                          const tile *t, float *scratch) {
+    if (block->is_integer) {
+        multiply_integers(e, p, block, t, scratch);
+    } else {
+        float *y = p->y + t->row0 * p->y_stride + block->first_row + t->out0;
+        multiply_columns(p, t, p->x, p->x_stride, block->w, 0, p->linear->columns, y, p->y_stride);
+    }
+    finish_tile(p, block, t);
+}
+
+static int64_t divide_up(int64_t a, int64_t b) {
+    return (a + b - 1) / b;
+}
+
+/* Tiles of all tokens and channels of one block, spread over the threads. */
+static void multiply_block(const cpu_engine *e, const cpu_product *p, const cpu_block *block) {
+    const int64_t height = p->by_row ? 1 : CPU_TILE_ROWS;
+    const int64_t padded = p->by_row ? p->rows : divide_up(p->rows, CPU_PAD_ROWS) * CPU_PAD_ROWS;
+    const int64_t n_down = divide_up(padded, height);
+    const int64_t n_across = divide_up(block->rows, CPU_TILE_OUT);
+#pragma omp parallel for schedule(dynamic) num_threads(e->n_threads)
+    for (int64_t i = 0; i < n_down * n_across; i++) {
+        tile t = {.row0 = i / n_across * height, .out0 = i % n_across * CPU_TILE_OUT};
+        t.rows = padded - t.row0 < height ? padded - t.row0 : height;
+        t.outs = block->rows - t.out0 < CPU_TILE_OUT ? block->rows - t.out0 : CPU_TILE_OUT;
+        float *scratch = e->buffers.scratch + omp_get_thread_num() * e->buffers.scratch_floats;
+        multiply_tile(e, p, block, &t, scratch);
+    }
+}
+
+void cpu_multiply(cpu_engine *e, const cpu_product *product) {
+    const cpu_linear *linear = product->linear;
+    if (linear->has_integer) {
+#pragma omp parallel for schedule(static) num_threads(e->n_threads)
+        for (int64_t r = 0; r < product->rows; r++) {
+            quantize_row(product->x + r * product->x_stride, linear->columns, linear->a_format,
+                         e->buffers.integers + r * linear->columns, &e->buffers.scales[r]);
+        }
+    }
+    for (int i = 0; i < linear->n_blocks; i++) {
+        multiply_block(e, product, &linear->blocks[i]);
+    }
+}

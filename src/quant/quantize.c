@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "quant/quantize.h"
+
+#include <math.h>
+#include <string.h>
+
+float ssmq_quantize_block(const float *x, int64_t n, ssmq_format format, int8_t *out) {
+    const float qmax = (float)ssmq_format_get(format)->qmax;
+    float absmax = 0.0f;
+    for (int64_t i = 0; i < n; i++) absmax = fmaxf(absmax, fabsf(x[i]));
+    const float scale = absmax > 0.0f ? absmax / qmax : 1.0f;
+    for (int64_t i = 0; i < n; i++) {
+        /* rintf rounds half to even in the default mode. The clamp serves a subnormal absmax, whose
+         * scale may round down so far that a quotient exceeds qmax. */
+        float q = rintf(x[i] / scale);
+        out[i] = (int8_t)fminf(fmaxf(q, -qmax), qmax);
+    }
+    return scale;
+}
+
+int64_t ssmq_scales_per_row(int64_t columns, int32_t group_size) {
+    return group_size > 0 ? (columns + group_size - 1) / group_size : 1;
+}
+
+void ssmq_quantize_weight(const float *w, int64_t rows, int64_t columns, ssmq_format format,
+                          int32_t group_size, int8_t *q, float *scales) {
+    const int64_t n_scales = ssmq_scales_per_row(columns, group_size);
+    const int64_t width = group_size > 0 ? group_size : columns;
+    for (int64_t row = 0; row < rows; row++) {
+        for (int64_t s = 0; s < n_scales; s++) {
+            const int64_t first = s * width;
+            const int64_t n = columns - first < width ? columns - first : width;
+            const int64_t at = row * columns + first;
+            scales[row * n_scales + s] = ssmq_quantize_block(w + at, n, format, q + at);
+        }
+    }
+}
+
+void ssmq_pack_int4(const int8_t *q, int64_t rows, int64_t columns, uint8_t *packed) {
+    const int64_t row_bytes = (columns + 1) / 2;
+    for (int64_t row = 0; row < rows; row++) {
+        for (int64_t i = 0; i < row_bytes; i++) {
+            const int8_t *pair = q + row * columns + 2 * i;
+            const int8_t high = 2 * i + 1 < columns ? pair[1] : 0;
+            packed[row * row_bytes + i] = (uint8_t)((pair[0] & 0xF) | (high & 0xF) << 4);
+        }
+    }
+}
+
+static int8_t from_nibble(int nibble) {
+    return (int8_t)((nibble ^ 8) - 8);
+}
+
+void ssmq_unpack_int4(const uint8_t *packed, int64_t rows, int64_t columns, int8_t *q) {
+    const int64_t row_bytes = (columns + 1) / 2;
+    for (int64_t row = 0; row < rows; row++) {
+        for (int64_t i = 0; i < columns; i++) {
+            const uint8_t byte = packed[row * row_bytes + i / 2];
+            q[row * columns + i] = from_nibble(i % 2 == 0 ? byte & 0xF : byte >> 4);
+        }
+    }
+}
