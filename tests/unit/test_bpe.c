@@ -41,8 +41,9 @@ static int draw_merges(struct merge *merges, ssmq_rng *rng) {
     int n_wanted = (int)ssmq_rng_below(rng, MAX_MERGES + 1);
     int n = 0;
     while (n < n_wanted) {
-        struct merge drawn = {.left = (int32_t)ssmq_rng_below(rng, (uint64_t)(N_BASE + n)),
-                              .right = (int32_t)ssmq_rng_below(rng, (uint64_t)(N_BASE + n)),
+        unsigned n_symbols = (unsigned)(N_BASE + n);
+        struct merge drawn = {.left = (int32_t)ssmq_rng_below(rng, n_symbols),
+                              .right = (int32_t)ssmq_rng_below(rng, n_symbols),
                               .result = N_BASE + n};
         int m = 0;
         while (m < n && (merges[m].left != drawn.left || merges[m].right != drawn.right)) m++;

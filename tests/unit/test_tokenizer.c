@@ -406,8 +406,9 @@ static void marks_are_ordered_in_linear_time(void **state) {
     ssmq_tokenizer *t = accept((struct tokenizer_parts){0});
     assert_int_equal(ssmq_calloc(&text, N_MARKS * 4, 1, NULL), SSMQ_OK);
     for (size_t i = 0; i < N_MARKS; i++) {
-        memcpy(text + 2 * i, "\xCC\x81", 2);
-        memcpy(text + 2 * N_MARKS + 2 * i, "\xCC\xA3", 2);
+        text[2 * i] = text[2 * (N_MARKS + i)] = '\xCC';
+        text[2 * i + 1] = '\x81';
+        text[2 * (N_MARKS + i) + 1] = '\xA3';
     }
     int64_t begin_ns = ssmq_now_ns();
     assert_int_equal(ssmq_tokenizer_encode(t, text, N_MARKS * 4, &ids, NULL), SSMQ_OK);
