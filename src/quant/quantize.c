@@ -4,11 +4,24 @@
 #include <math.h>
 #include <string.h>
 
+float ssmq_quantize_scale(const float *x, int64_t n, ssmq_format format) {
+    /* Magnitudes compare as their bits do, with NaN over infinity, so that NaN is not lost. */
+    uint32_t largest = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits = 0;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffffu;
+        largest = bits > largest ? bits : largest;
+    }
+    float absmax = 0.0f;
+    memcpy(&absmax, &largest, sizeof absmax);
+    const float scale = absmax / (float)ssmq_format_get(format)->qmax;
+    return scale == 0.0f ? 1.0f : scale;
+}
+
 float ssmq_quantize_block(const float *x, int64_t n, ssmq_format format, int8_t *out) {
     const float qmax = (float)ssmq_format_get(format)->qmax;
-    float absmax = 0.0f;
-    for (int64_t i = 0; i < n; i++) absmax = fmaxf(absmax, fabsf(x[i]));
-    const float scale = absmax > 0.0f ? absmax / qmax : 1.0f;
+    const float scale = ssmq_quantize_scale(x, n, format);
     for (int64_t i = 0; i < n; i++) {
         /* rintf rounds half to even in the default mode. The clamp serves a subnormal absmax, whose
          * scale may round down so far that a quotient exceeds qmax. */

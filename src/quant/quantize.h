@@ -12,6 +12,10 @@
 extern "C" {
 #endif
 
+/* Scale of n values that share one: absmax / qmax; 1 where that is zero; not finite where a value
+ * is not, so that a fault stays visible in the product. */
+float ssmq_quantize_scale(const float *x, int64_t n, ssmq_format format);
+
 /* One block of n values sharing a scale: out[n] integers in [-qmax, qmax], returns the scale.
  * format is INT8 or INT4. */
 float ssmq_quantize_block(const float *x, int64_t n, ssmq_format format, int8_t *out);

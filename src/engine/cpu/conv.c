@@ -37,7 +37,9 @@ static void dt_token(const cpu_engine *e, const cpu_layer *layer, int64_t row) {
     const float *raw = e->buffers.zxbcdt + row * s->R + s->di + s->conv_dim;
     float *dt = e->buffers.dt + row * s->H;
     for (int64_t h = 0; h < s->H; h++) {
-        dt[h] = fminf(fmaxf(softplus(raw[h] + layer->dt_bias[h]), s->dt_min), s->dt_max);
+        /* Comparisons that NaN fails: it must stay visible. */
+        const float v = softplus(raw[h] + layer->dt_bias[h]);
+        dt[h] = v < s->dt_min ? s->dt_min : (v > s->dt_max ? s->dt_max : v);
     }
 }
 

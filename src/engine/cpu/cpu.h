@@ -31,7 +31,11 @@ enum {
     CPU_MAX_ROWS = 4096,   /* rows of one segment over all sequences, where Q allows */
     CPU_TILE_ROWS = 256, /* tokens of one product tile; the last tile is padded to a multiple of */
     CPU_PAD_ROWS = 64,   /* this height, at which BLAS computes a row as in a full tile */
-    CPU_TILE_OUT = 1024  /* output channels of one product tile */
+    CPU_TILE_OUT = 1024, /* output channels of one product tile */
+    /* Below this many weights all tiles have CPU_PAD_ROWS. OpenBLAS 0.3.21 on AVX-512 has other
+     * kernels, which sum in another order, for products of up to 10^6 multiplications, so that rows
+     * of 64-row and 256-row tiles differed in the last bit for up to 16 channels. */
+    CPU_SMALL_TILE = 65536
 };
 
 /* Output channels of a linear layer that are computed alike. */

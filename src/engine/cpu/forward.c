@@ -31,8 +31,8 @@ static ssmq_status forward_layer(cpu_engine *e, int64_t layer_idx, int64_t T, bo
     const ssmq_shape *s = &e->shape;
     const cpu_layer *layer = &e->weights.layers[layer_idx];
     const int64_t rows = e->extent.n_sequences * T;
-    char place[32];
-    (void)snprintf(place, sizeof place, "layer %lld", (long long)layer_idx);
+    char place[48];
+    (void)snprintf(place, sizeof place, "input of layer %lld", (long long)layer_idx);
     SSMQ_TRY(cpu_norm(e, layer->norm, NULL, rows, place, err));
     cpu_product product = {
         .linear = &layer->in_proj,

@@ -14,6 +14,13 @@ static int32_t lowest_largest(const float *logits, int64_t n) {
     return (int32_t)best;
 }
 
+/* log_sum_exp() would pass over -infinity. */
+static bool all_finite(const float *x, int64_t n) {
+    bool finite = true;
+    for (int64_t i = 0; i < n; i++) finite &= fabsf(x[i]) < INFINITY;
+    return finite;
+}
+
 static double log_sum_exp(const float *logits, int64_t n) {
     float largest = logits[0];
     for (int64_t i = 1; i < n; i++) largest = fmaxf(largest, logits[i]);
@@ -34,7 +41,7 @@ static bool read_row(const cpu_engine *e, const cpu_head_want *want, int64_t i,
     if (want->nll) {
         e->buffers.nll[i] = (float)(sum - (double)logits[e->buffers.targets[i]]);
     }
-    return isfinite(sum);
+    return all_finite(logits, V);
 }
 
 static ssmq_status head_tile(cpu_engine *e, const cpu_head_want *want, int64_t first, int64_t rows,

@@ -19,12 +19,12 @@ enum { EXACT_COLUMNS = 1024 };
 /* One token row of activations as integers and their scale. */
 static void quantize_row(const float *x, int64_t n, ssmq_format format, float *out, float *scale) {
     const float qmax = (float)ssmq_format_get(format)->qmax;
-    float absmax = 0.0f;
-    for (int64_t i = 0; i < n; i++) absmax = fmaxf(absmax, fabsf(x[i]));
-    *scale = absmax > 0.0f ? absmax / qmax : 1.0f;
+    const float s = ssmq_quantize_scale(x, n, format);
     for (int64_t i = 0; i < n; i++) {
-        out[i] = fminf(fmaxf(rintf(x[i] / *scale), -qmax), qmax);
+        const float q = rintf(x[i] / s);
+        out[i] = q > qmax ? qmax : (q > -qmax ? q : -qmax);
     }
+    *scale = s;
 }
 
 /* A tile of the result: `rows` tokens from row0, `outs` channels from out0 of a block. */
@@ -106,7 +106,10 @@ static int64_t divide_up(int64_t a, int64_t b) {
 
 /* Tiles of all tokens and channels of one block, spread over the threads. */
 static void multiply_block(const cpu_engine *e, const cpu_product *p, const cpu_block *block) {
-    const int64_t height = p->by_row ? 1 : CPU_TILE_ROWS;
+    const bool is_small =
+        (block->rows < CPU_TILE_OUT ? block->rows : CPU_TILE_OUT) * p->linear->columns <
+        CPU_SMALL_TILE;
+    const int64_t height = p->by_row ? 1 : (is_small ? CPU_PAD_ROWS : CPU_TILE_ROWS);
     const int64_t padded = p->by_row ? p->rows : divide_up(p->rows, CPU_PAD_ROWS) * CPU_PAD_ROWS;
     const int64_t n_down = divide_up(padded, height);
     const int64_t n_across = divide_up(block->rows, CPU_TILE_OUT);
