@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passkey retrieval against prompt length, and by place of the key."""
+import numpy as np
+
+from ssmq_plots import style
+from ssmq_plots.results import NoData
+
+
+def caption_of(run, trials, shown):
+    templates = style.distinct(t["prompt_template_version"] for t in shown)
+    parts = (f"n = {style.span(t['n_trials'] for t in shown)} prompts a point, the same for every "
+             f"precision; greedy decoding, exact match; template {', '.join(templates)}.")
+    controls = [t["control_accuracy"] for t in shown if t["control_accuracy"] is not None]
+    if controls:
+        parts += f" Without the key in the prompt: at most {max(controls):.2f}."
+    return parts, style.standing(run, "passkey", trials, shown)
+
+
+def lines(run, shown):
+    """(precision, seed, trials by length) of every line."""
+    for name in style.ordered(run, shown):
+        for seed in sorted({t["seed"] for t in shown if t["precision"] == name}):
+            mine = [t for t in shown if t["precision"] == name and t["seed"] == seed]
+            yield name, seed, sorted(mine, key=lambda t: t["context_length"])
+
+
+def draw_lengths(run):
+    trials = run.finished("passkey", "accuracy")
+    shown = style.in_scope(run, trials)
+    table = style.looks(run.precisions)
+    what, standing = caption_of(run, trials, shown)
+    figure, axes = style.frame(1, "Passkey accuracy against prompt length",
+                               style.subtitle(run, shown),
+                               [what, "Bars: 95 % Wilson interval. Points of one length are moved "
+                                "apart sideways to keep all of them visible.", standing])
+    every = list(lines(run, shown))
+    for place, (name, _, mine) in enumerate(every):
+        shift = 2 ** style.dodge(place, len(every), 0.36)
+        ys = [t["accuracy"] for t in mine]
+        below = [max(y - t["accuracy_ci_low"], 0) for y, t in zip(ys, mine)]
+        above = [max(t["accuracy_ci_high"] - y, 0) for y, t in zip(ys, mine)]
+        style.points(axes[0], [t["context_length"] * shift for t in mine], ys, below, above,
+                     table[name])
+    style.length_axis(axes[0], [t["context_length"] for t in shown], "Prompt length (tokens)")
+    axes[0].set_ylim(-0.04, 1.04)
+    axes[0].set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    axes[0].set_ylabel("Accuracy (share of prompts)")
+    style.legend(figure, axes, style.ordered(run, shown), table)
+    return figure
+
+
+def by_depth(run, trials):
+    """{(context, depth): (right, prompts)} of the trials."""
+    cells = {}
+    for trial in trials:
+        depths, right = run.series("passkey_depth", trial), run.series("passkey_correct", trial)
+        if depths is None or right is None:
+            continue
+        for depth in np.unique(depths):
+            key = (trial["context_length"], float(depth))
+            hit = right[depths == depth]
+            before = cells.get(key, (0, 0))
+            cells[key] = (before[0] + int(hit.sum()), before[1] + len(hit))
+    return cells
+
+
+def heat_map(axis, cells, lengths, depths):
+    shares = np.full((len(depths), len(lengths)), np.nan)
+    for (length, depth), (right, prompts) in cells.items():
+        shares[depths.index(depth), lengths.index(length)] = right / prompts
+    image = axis.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto", origin="upper")
+    for (length, depth), (right, prompts) in cells.items():
+        row, column = depths.index(depth), lengths.index(length)
+        ink = "white" if shares[row, column] < 0.5 else "black"
+        axis.text(column, row, f"{right}/{prompts}", ha="center", va="center", fontsize=8,
+                  color=ink)
+    axis.set_xticks(range(len(lengths)), [f"{n}" for n in lengths])
+    axis.set_yticks(range(len(depths)), [f"{depth:g}" for depth in depths])
+    axis.set_xticks(np.arange(len(lengths) + 1) - 0.5, minor=True)
+    axis.set_yticks(np.arange(len(depths) + 1) - 0.5, minor=True)
+    axis.grid(visible=False)
+    axis.grid(which="minor", color="white", linewidth=1.2)
+    axis.tick_params(which="both", length=0)
+    for side in axis.spines.values():
+        side.set_visible(False)
+    axis.set_xlabel("Prompt length (tokens)")
+    axis.set_ylabel("Place of the key (0 start, 1 end)")
+    return image
+
+
+def draw_depths(run):
+    trials = run.finished("passkey", "accuracy")
+    shown = style.in_scope(run, trials)
+    precisions = style.ordered(run, shown)
+    cells = {name: by_depth(run, [t for t in shown if t["precision"] == name])
+             for name in precisions}
+    lengths = sorted({key[0] for part in cells.values() for key in part})
+    depths = sorted({key[1] for part in cells.values() for key in part})
+    if len(depths) < 2:
+        raise NoData("the prompts of this run have their key at one depth only" if depths
+                     else "no series passkey_depth and passkey_correct")
+    what, standing = caption_of(run, trials, shown)
+    figure, axes = style.frame(
+        len(precisions), "Passkey accuracy by prompt length and place of the key",
+        style.subtitle(run, shown),
+        [what.replace("prompts a point", "prompts a column"),
+         "Numbers in a cell: right answers / prompts.", standing])
+    for axis, name in zip(axes, precisions):
+        image = heat_map(axis, cells[name], lengths, depths)
+        axis.set_title(name, loc="left", weight="bold")
+    columns = axes[0].get_subplotspec().get_gridspec().ncols
+    box = axes[columns - 1].get_position()
+    width = figure.get_figwidth()
+    bar = figure.add_axes([box.x1 + 0.25 / width, box.y0, 0.16 / width, box.height])
+    figure.colorbar(image, cax=bar).set_label("Accuracy (share of prompts)")
+    bar.grid(visible=False)
+    return figure
+
+
+FIGURES = {"passkey.png": draw_lengths, "passkey_depth.png": draw_depths}
