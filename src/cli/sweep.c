@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/cores.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/coordinate.h"
@@ -153,9 +154,7 @@ static ssmq_status open_journal(sweep *s, ssmq_err *err) {
 
 static int threads_of_rank(const sweep *s) {
     if (s->config.model.threads > 0) return (int)s->config.model.threads;
-    long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
-    long mine = n_cores / ssmq_comm_local_size(s->comm);
-    return mine > 0 ? (int)mine : 1;
+    return ssmq_cores_per_rank(ssmq_comm_local_size(s->comm));
 }
 
 static ssmq_status open_worker(sweep *s, ssmq_err *err) {
