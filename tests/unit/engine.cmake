@@ -1,3 +1,5 @@
 set(cpu_support ../support/cpu_fixture.c ../support/write_checkpoint.c)
 ssmq_test(cpu_engine SOURCES test_cpu_engine.c ../support/oracle.c ${cpu_support}
   LINKS ssmq_engine LABELS unit)
+ssmq_test(cpu_invariants SOURCES test_cpu_invariants.c ${cpu_support} LINKS ssmq_engine
+  LABELS unit)
