@@ -7,7 +7,7 @@ from ssmq_plots.throughput import figure_of
 def caption(shown):
     sources = ", ".join(style.distinct(t["memory_source"] or "not named" for t in shown))
     return [f"Memory counted by: {sources}; the peak is reset before each phase. "
-            "1 MB = 10\N{SUPERSCRIPT SIX} bytes. Points of one length are moved apart sideways."]
+            f"1 MB = 10\N{SUPERSCRIPT SIX} bytes. {style.MOVED}"]
 
 
 def draw_prefill(run):

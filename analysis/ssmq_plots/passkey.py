@@ -16,12 +16,10 @@ def caption_of(run, trials, shown):
     return parts, style.standing(run, "passkey", trials, shown)
 
 
-def lines(run, shown):
-    """(precision, seed, trials by length) of every line."""
-    for name in style.ordered(run, shown):
-        for seed in sorted({t["seed"] for t in shown if t["precision"] == name}):
-            mine = [t for t in shown if t["precision"] == name and t["seed"] == seed]
-            yield name, seed, sorted(mine, key=lambda t: t["context_length"])
+def interval(trial):
+    """Lengths from the accuracy to the ends of its interval."""
+    return (max(trial["accuracy"] - trial["accuracy_ci_low"], 0.0),
+            max(trial["accuracy_ci_high"] - trial["accuracy"], 0.0))
 
 
 def draw_lengths(run):
@@ -31,21 +29,13 @@ def draw_lengths(run):
     what, standing = caption_of(run, trials, shown)
     figure, axes = style.frame(1, "Passkey accuracy against prompt length",
                                style.subtitle(run, shown),
-                               [what, "Bars: 95 % Wilson interval. Points of one length are moved "
-                                "apart sideways to keep all of them visible.", standing])
-    every = list(lines(run, shown))
-    for place, (name, _, mine) in enumerate(every):
-        shift = 2 ** style.dodge(place, len(every), 0.36)
-        ys = [t["accuracy"] for t in mine]
-        below = [max(y - t["accuracy_ci_low"], 0) for y, t in zip(ys, mine)]
-        above = [max(t["accuracy_ci_high"] - y, 0) for y, t in zip(ys, mine)]
-        style.points(axes[0], [t["context_length"] * shift for t in mine], ys, below, above,
-                     table[name])
+                               [what, f"Bars: 95 % Wilson interval. {style.MOVED}", standing])
+    style.lines(axes[0], list(style.by_line(run, shown)), "accuracy", table, ends=interval)
     style.length_axis(axes[0], [t["context_length"] for t in shown], "Prompt length (tokens)")
     axes[0].set_ylim(-0.04, 1.04)
     axes[0].set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
     axes[0].set_ylabel("Accuracy (share of prompts)")
-    style.legend(figure, axes, style.ordered(run, shown), table)
+    style.legend(axes, style.ordered(run, shown), table)
     return figure
 
 
@@ -107,7 +97,7 @@ def draw_depths(run):
          "Numbers in a cell: right answers / prompts.", standing])
     for axis, name in zip(axes, precisions):
         image = heat_map(axis, cells[name], lengths, depths)
-        axis.set_title(name, loc="left", weight="bold")
+        axis.set_title(name, loc="left")
     columns = axes[0].get_subplotspec().get_gridspec().ncols
     box = axes[columns - 1].get_position()
     width = figure.get_figwidth()

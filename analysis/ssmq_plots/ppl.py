@@ -25,7 +25,7 @@ def panel(axis, run, trials, precisions, table):
         xs = [lengths.index(trial["seq_len"]) + offset for trial in mine]
         ys = [trial["ppl"] for trial in mine]
         errors = [error_of(trial) for trial in mine]
-        style.points(axis, xs, ys, errors, errors, table[name], joined=False)
+        style.points(axis, xs, ys, table[name], ends=list(zip(errors, errors)), joined=False)
         for x, y, error in zip(xs, ys, errors):
             tops.append((x, y + error, y, y - error))
     least, most = min(top[3] for top in tops), max(top[1] for top in tops)
@@ -45,7 +45,7 @@ def panel(axis, run, trials, precisions, table):
     strides = {trial["seq_len"]: trial["stride"] for trial in trials}
     sliding = trials[0]["protocol"] == "sliding"
     axis.set_xticks(range(len(lengths)),
-                    [f"{n}\nstride {strides[n]}" if sliding else f"{n}" for n in lengths])
+                    [f"{n}, stride {strides[n]}" if sliding else f"{n}" for n in lengths])
     axis.set_xlim(-0.6, len(lengths) - 0.4)
     axis.grid(axis="x", visible=False)
     axis.set_xlabel("Tokens a call" if trials[0]["protocol"] == "stream" else "Window (tokens)")
@@ -63,7 +63,8 @@ def draw(run):
         f"Scored tokens: {style.span(t['n_tokens'] for t in shown)}; windows: "
         f"{style.span(t['n_windows'] for t in shown)}. Text SHA-256 "
         f"{', '.join(style.distinct(t['text_sha256'][:12] for t in shown))}.",
-        "Bars: one standard error of the mean over windows, exp(m) SE(m) by the delta method"
+        "Bars: one standard error of the mean over windows (of stream: over calls), exp(m) SE(m) by "
+        "the delta method"
         + (f" ({without} of one window have none)" if without else "")
         + ". All precisions score the same tokens, so their differences are surer than the bars.",
         style.standing(run, "ppl", trials, shown)]
@@ -72,7 +73,7 @@ def draw(run):
     for axis, protocol in zip(axes, protocols):
         panel(axis, run, [t for t in shown if t["protocol"] == protocol], precisions, table)
         axis.set_title(PROTOCOLS[protocol], loc="left")
-    style.legend(figure, axes, precisions, table)
+    style.legend(axes, precisions, table, joined=False)
     return figure
 
 

@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402 - the backend comes first
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator  # noqa: E402
+from matplotlib.transforms import offset_copy  # noqa: E402
 
 # Okabe and Ito's palette without its yellow, and three of Tol's "muted": told apart by people with
 # any colour vision; the markers tell them apart in grey.
@@ -27,9 +28,12 @@ LADDER = {
 OTHERS = [("#332288", "o"), ("#AA4499", "s"), ("#44AA99", "^"), ("#DDAA33", "D"),
           ("#666666", "v"), ("#117733", "P"), ("#AA3377", "<"), ("#004488", ">")]
 
+# Sizes in points that look alike.
+SIZES = {"o": 6, "s": 5.5, "^": 7, "v": 7, "<": 7, ">": 7, "D": 5.3, "P": 7.5, "X": 7.5}
+
 PANEL_W, PANEL_H = 4.2, 3.1
 LEFT, RIGHT, TOP, GAP = 0.85, 1.45, 0.85, 0.75
-BOTTOM, CAPTION_LINE = 0.72, 0.155
+BOTTOM, CAPTION_LINE = 0.66, 0.155
 INK, FAINT = "#222222", "#D9D9D9"
 
 
@@ -42,7 +46,7 @@ def apply():
         "legend.fontsize": 9, "axes.edgecolor": INK, "axes.labelcolor": INK, "text.color": INK,
         "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8,
         "axes.grid": True, "axes.axisbelow": True, "grid.color": FAINT, "grid.linewidth": 0.6,
-        "lines.linewidth": 1.5, "lines.markersize": 5.5, "errorbar.capsize": 2.5,
+        "lines.linewidth": 1.4, "errorbar.capsize": 2.5,
         "figure.facecolor": "white", "savefig.facecolor": "white",
     })
 
@@ -69,12 +73,12 @@ def dodge(place, count, span):
     return (place - (count - 1) / 2) * step
 
 
-def frame(n_panels, title, subtitle, caption, columns=3):
+def frame(n_panels, title, subtitle, caption):
     """Figure with panels and its texts; returns figure and a flat list of axes."""
-    columns = min(columns, n_panels)
+    columns = 2 if n_panels == 4 else min(n_panels, 3)
     rows = -(-n_panels // columns)
     width = LEFT + columns * PANEL_W + (columns - 1) * GAP + RIGHT
-    characters = int((width - 0.4) * 15.2)
+    characters = int((width - 0.4) * 17.2)
     lines = [line for part in caption for line in textwrap.wrap(part, characters)]
     bottom = BOTTOM + CAPTION_LINE * len(lines)
     panel_gap = 0.85
@@ -92,13 +96,14 @@ def frame(n_panels, title, subtitle, caption, columns=3):
     return figure, axes
 
 
-def legend(figure, axes, precisions, table):
+def legend(axes, precisions, table, joined=True):
     """Legend to the right of the first row of panels."""
     handles = []
     for name in precisions:
         colour, marker, line = table[name]
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle=line,
-                              markeredgecolor="white", markeredgewidth=0.5, markersize=7,
+        handles.append(Line2D([], [], color=colour, marker=marker, markersize=SIZES[marker] + 1,
+                              linestyle=line if joined else "none", markeredgecolor="white",
+                              markeredgewidth=0.4,
                               label=textwrap.shorten(name, 18, placeholder="...")))
     columns = axes[0].get_subplotspec().get_gridspec().ncols
     axes[columns - 1].legend(handles=handles, title="Precision", loc="upper left",
@@ -106,13 +111,36 @@ def legend(figure, axes, precisions, table):
                              alignment="left", handlelength=1.9)
 
 
-def points(axis, xs, ys, below, above, look, joined=True):
-    """Points with error bars (lengths, None for no bars) and, if joined, a line."""
+def points(axis, xs, ys, look, ends=None, joined=True, raised=0.0):
+    """Points, raised by some printer's points, with error bars (`ends`: a pair of lengths below and
+    above each) and, if joined, a line."""
     colour, marker, line = look
-    bars = None if below is None else [below, above]
-    axis.errorbar(xs, ys, yerr=bars, color=colour, marker=marker,
+    bars = None if ends is None else [[end[0] for end in ends], [end[1] for end in ends]]
+    place = offset_copy(axis.transData, axis.figure, y=raised, units="points")
+    axis.errorbar(xs, ys, yerr=bars, color=colour, marker=marker, markersize=SIZES[marker],
                   linestyle=line if joined else "none", markeredgecolor="white",
-                  markeredgewidth=0.5, elinewidth=1.0, zorder=3)
+                  markeredgewidth=0.4, elinewidth=1.0, zorder=3, transform=place)
+
+
+def by_line(run, trials):
+    """(precision, trials by context length) of each precision and seed."""
+    for name in ordered(run, trials):
+        for seed in sorted({t["seed"] for t in trials if t["precision"] == name}):
+            mine = [t for t in trials if t["precision"] == name and t["seed"] == seed]
+            yield name, sorted(mine, key=lambda t: t["context_length"])
+
+
+def lines(axis, every, field, table, ends=None):
+    """A line through `field` of each (precision, trials by context length), moved
+    apart a little, so that equal ones stay visible."""
+    for place, (name, trials) in enumerate(every):
+        shift = 2 ** dodge(place, len(every), 0.36)
+        points(axis, [t["context_length"] * shift for t in trials], [t[field] for t in trials],
+               table[name], ends=[ends(t) for t in trials] if ends else None,
+               raised=-dodge(place, len(every), 6.0))
+
+
+MOVED = "Lines are moved by at most 3 printer's points, so that equal ones stay visible."
 
 
 def length_axis(axis, lengths, label):
@@ -140,7 +168,13 @@ def from_zero(axis, values):
 
 
 def thousands(axis):
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.12g}"))
+    def text(value, _):
+        for least, name in ((1e6, "M"), (1e5, "k")):
+            if axis.get_ylim()[1] >= least:
+                unit = 1e6 if name == "M" else 1e3
+                return f"{value / unit:,.6g} {name}" if value else "0"
+        return f"{value:,.6g}"
+    axis.yaxis.set_major_formatter(FuncFormatter(text))
 
 
 def device(trials):

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""analysis/make_plots.py on a run of the null engine, and the readers that results.h5 is made for.
+What is drawn is compared with metrics.jsonl, which no plot reads. Needs the packages of
+analysis/requirements.txt: the Python of .venv, where there is one; skipped without them."""
+import os
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv"
+if (VENV / "bin/python").exists() and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
+    python = str(VENV / "bin/python")
+    os.execv(python, [python, "-B", *sys.argv])
+try:
+    import h5netcdf  # noqa: F401 - xarray's engines
+    import h5py
+    import matplotlib  # noqa: F401
+    import netCDF4  # noqa: F401
+    import numpy as np
+    import pandas as pd
+    import xarray as xr
+except ImportError as missing:
+    print(f"skipped: {missing}; python3 -m venv .venv, then pip install -r "
+          "analysis/requirements.txt")
+    sys.exit(77)
+
+import shutil  # noqa: E402 - after the change of Python
+import struct  # noqa: E402
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+import unittest  # noqa: E402
+
+from sweep_support import SweepTest, records  # noqa: E402
+
+sys.path.insert(0, str(ROOT / "analysis"))
+from ssmq_plots import memory, passkey, ppl, results, style, throughput  # noqa: E402
+
+FIGURES = {**ppl.FIGURES, **passkey.FIGURES, **throughput.FIGURES, **memory.FIGURES}
+NAMES = ["ppl.png", "passkey.png", "passkey_depth.png", "prefill_throughput.png",
+         "decode_throughput.png", "prefill_memory.png", "decode_memory.png"]
+TASK_OF = {"ppl.png": "ppl", "passkey.png": "passkey", "passkey_depth.png": "passkey"}
+VALUES = {"ppl.png": "ppl", "passkey.png": "accuracy",
+          "prefill_throughput.png": "prefill_tokens_per_s",
+          "decode_throughput.png": "decode_tokens_per_s",
+          "prefill_memory.png": "prefill_peak_mem_mb", "decode_memory.png": "decode_peak_mem_mb"}
+
+
+class MadeRun(SweepTest):
+    @classmethod
+    def setUpClass(cls):
+        """One run for all tests, which work on copies."""
+        cls.folder = tempfile.TemporaryDirectory(prefix="ssmq-plots-")
+        cls.addClassCleanup(cls.folder.cleanup)
+        sweep = SweepTest("run")
+        sweep.out = pathlib.Path(cls.folder.name)
+        cls.made = sweep.sweep_dir("--config", "configs/smoke.yaml", "--run-id", "made", "--set",
+                                   "passkey.depth=[0.1, 0.9]", "--set", "passkey.control=true")
+
+
+class Plots(MadeRun):
+    def copy(self, name="copy"):
+        self.out.mkdir(exist_ok=True)
+        return pathlib.Path(shutil.copytree(self.made, self.out / name))
+
+    def plot(self, run_dir, expect=0, dpi=60, **environment):
+        done = subprocess.run(
+            [sys.executable, "-B", str(ROOT / "analysis/make_plots.py"), "--run_dir", str(run_dir),
+             "--dpi", str(dpi)], cwd=self.folder.name, text=True, timeout=120,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **environment})
+        self.assertEqual(done.returncode, expect, done.stdout + done.stderr)
+        return done
+
+    def refused(self, run_dir, message):
+        self.assertEqual(self.plot(run_dir, expect=2).stderr, f"make_plots: {message}\n")
+
+    def test_every_figure(self):
+        run_dir = self.copy()
+        done = self.plot(run_dir)
+        self.assertEqual(done.stdout.splitlines(),
+                         [f"wrote {run_dir}/plots/{name}" for name in NAMES])
+        self.assertEqual(sorted(path.name for path in (run_dir / "plots").iterdir()),
+                         sorted(NAMES))
+        for name in NAMES:
+            head = (run_dir / "plots" / name).read_bytes()[:24]
+            self.assertEqual(head[:8], b"\x89PNG\r\n\x1a\n")
+            width, height = struct.unpack(">II", head[16:])
+            self.assertGreater(min(width, height), 200)
+
+    def test_same_bytes(self):
+        """Another folder, another time and another matplotlibrc give the same pictures."""
+        first, second = self.copy("first"), self.copy("second")
+        rc = self.out / "matplotlibrc"
+        rc.write_text("font.size: 25\nlines.linewidth: 9\naxes.grid: False\n")
+        self.plot(first)
+        self.plot(second, MATPLOTLIBRC=str(rc), SOURCE_DATE_EPOCH="1")
+        for name in NAMES:
+            self.assertEqual((first / "plots" / name).read_bytes(),
+                             (second / "plots" / name).read_bytes(), name)
+
+    def test_what_is_drawn(self):
+        """Every number of the records is a point, in the colour of its precision."""
+        run = results.read(self.made)
+        trials = records(self.made).values()
+        for name, field in VALUES.items():
+            figure = FIGURES[name](run)
+            drawn = sorted((line.get_color(), float(y)) for axis in figure.axes
+                           for line in axis.lines if line.get_marker() in style.SIZES
+                           for y in line.get_ydata())
+            expected = sorted((style.LADDER[t["precision"]][0], t[field]) for t in trials
+                              if t["task"] == TASK_OF.get(name, "profile"))
+            style.close(figure)
+            self.assertEqual(drawn, expected, name)
+
+    def test_error_bars(self):
+        """Ends of the bars: the Wilson interval, ppl (1 -+ nll_sem), and p10 and p90 as rates."""
+        run = results.read(self.made)
+
+        def ends(name):
+            figure = FIGURES[name](run)
+            bars = [segment[:, 1] for axis in figure.axes for bar in axis.collections
+                    for segment in bar.get_segments()]
+            style.close(figure)
+            return np.array(sorted((float(low), float(high)) for low, high in bars))
+
+        def expected(task, low, high):
+            return np.array(sorted((low(t), high(t)) for t in records(self.made).values()
+                                   if t["task"] == task))
+
+        np.testing.assert_allclose(
+            ends("passkey.png"), expected("passkey", lambda t: t["accuracy_ci_low"],
+                                          lambda t: t["accuracy_ci_high"]), atol=1e-12)
+        np.testing.assert_allclose(
+            ends("ppl.png"), expected("ppl", lambda t: t["ppl"] * (1 - t["nll_sem"]),
+                                      lambda t: t["ppl"] * (1 + t["nll_sem"])), rtol=1e-12)
+        np.testing.assert_allclose(
+            ends("prefill_throughput.png"),
+            expected("profile", lambda t: t["context_length"] * 1000 / t["prefill_ms_p90"],
+                     lambda t: t["context_length"] * 1000 / t["prefill_ms_p10"]), rtol=1e-9)
+
+    def test_depths(self):
+        figure = FIGURES["passkey_depth.png"](results.read(self.made))
+        texts = [text.get_text() for axis in figure.axes for text in axis.texts]
+        style.close(figure)
+        right = sum(int(text.split("/")[0]) for text in texts)
+        prompts = sum(int(text.split("/")[1]) for text in texts)
+        passkeys = [t for t in records(self.made).values() if t["task"] == "passkey"]
+        self.assertEqual(len(texts), 2 * len(passkeys))
+        self.assertEqual(right, sum(t["n_correct"] for t in passkeys))
+        self.assertEqual(prompts, sum(t["n_trials"] for t in passkeys))
+
+    def test_missing_data(self):
+        """Figures without data are left out, and what an earlier state left is removed."""
+        run_dir = self.sweep_dir("--config", "configs/smoke.yaml", "--set", "sweep.tasks=passkey")
+        (run_dir / "plots").mkdir()
+        (run_dir / "plots/ppl.png").write_bytes(b"old")
+        lines = self.plot(run_dir).stdout.splitlines()
+        plots = f"{run_dir}/plots"
+        self.assertEqual(lines[:3], [
+            f"left out {plots}/ppl.png: no ppl trial in results.h5", f"wrote {plots}/passkey.png",
+            f"left out {plots}/passkey_depth.png: the prompts of this run have their key at one "
+            "depth only"])
+        self.assertEqual(lines[3:], [f"left out {plots}/{name}: no profile trial in results.h5"
+                                     for name in NAMES[3:]])
+        self.assertEqual([path.name for path in (run_dir / "plots").iterdir()], ["passkey.png"])
+
+    def test_failed_trials(self):
+        some = self.sweep_dir("--config", "configs/smoke.yaml", "--set",
+                              "model.null_script='oom@precision=bf16'", expect=3)
+        figure = FIGURES["ppl.png"](results.read(some))
+        texts = "\n".join(text.get_text() for text in figure.texts)
+        style.close(figure)
+        self.assertIn("1 ppl trial failed and is not drawn.", texts)
+        every = self.sweep_dir("--config", "configs/smoke.yaml", "--set", "sweep.tasks=profile",
+                               "--set", "model.null_script='oom@context>=1'", expect=3)
+        self.assertIn("decode_memory.png: none of 4 profile trials in results.h5 finished with a "
+                      "decode_peak_mem_mb\n", self.plot(every).stdout)
+
+    def test_bad_input(self):
+        absent = self.out / "absent"
+        self.refused(absent, f"{absent}: no such run folder")
+        run_dir = self.copy()
+        path = run_dir / "results.h5"
+        with h5py.File(path, "r+") as file:
+            file.attrs["schema_version"] = np.int32(7)
+        self.refused(run_dir, f"{path}: schema version 7; this program reads 1")
+        with h5py.File(path, "r+") as file:
+            del file.attrs["schema_version"]
+        self.refused(run_dir, f"{path}: not a results file of ssmq: no attribute schema_version")
+        path.write_bytes((self.made / "results.h5").read_bytes()[:5000])
+        done = self.plot(run_dir, expect=2)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertTrue(done.stderr.startswith(
+            f"make_plots: {path}: not a whole results file of ssmq ("), done.stderr)
+        path.unlink()
+        self.refused(run_dir, f"{path}: no such file; 'ssmq merge {run_dir}' makes it from the "
+                     "journals")
+        self.assertFalse((run_dir / "plots").exists())
+
+    def test_plots_folder_that_cannot_be_made(self):
+        run_dir = self.copy()
+        (run_dir / "plots").write_text("in the way")
+        self.assertEqual(self.plot(run_dir, expect=1).stderr,
+                         f"make_plots: {run_dir}/plots: File exists\n")
+
+
+class Readers(MadeRun):
+    """results.h5 in the tools that the README names."""
+
+    def test_xarray(self):
+        for engine in ("h5netcdf", "netcdf4"):
+            with xr.open_dataset(self.made / "results.h5", engine=engine) as data:
+                self.assertEqual(data["ppl"].dims,
+                                 ("protocol", "precision", "scope", "context", "seed"))
+                self.assertEqual(data["prefill_ms"].attrs["units"], "ms")
+                for trial in records(self.made).values():
+                    if trial["task"] != "ppl":
+                        continue
+                    cell = data["ppl"].sel(protocol=trial["protocol"], scope=trial["scope"],
+                                           precision=trial["precision"], seed=trial["seed"],
+                                           context=trial["seq_len"])
+                    self.assertEqual(float(cell), trial["ppl"])
+
+    def test_pandas(self):
+        with h5py.File(self.made / "results.h5") as file:
+            frame = pd.DataFrame(file["table/trials"][:])
+        by_id = records(self.made)
+        self.assertEqual(sorted(frame["trial_id"].str.decode("utf-8")), sorted(by_id))
+        for _, row in frame.iterrows():
+            trial = by_id[row["trial_id"].decode()]
+            self.assertEqual(row["status"].decode(), trial["status"])
+            if trial["accuracy"] is not None:
+                self.assertEqual(row["accuracy"], trial["accuracy"])
+
+
+if __name__ == "__main__":
+    unittest.main()
