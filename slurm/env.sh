@@ -19,8 +19,6 @@ if [ "$(id -u)" -eq 0 ]; then
 fi
 # One host needs no remote shell, but Open MPI looks for one.
 command -v ssh >/dev/null 2>&1 || export OMPI_MCA_plm_rsh_agent=false
-# The engine's own threads call OpenBLAS, whose threads would be threads of threads.
-export OPENBLAS_NUM_THREADS=1
 
 # What is needed: set, check, Debian packages, what clusters call the module. A check is
 # command:NAME, library:PKG-CONFIG-NAME or a function below.
