@@ -39,6 +39,12 @@ static ssmq_status supports_cpu(ssmq_engine *engine, const ssmq_shape *shape, co
     if (p->w_format == SSMQ_FORMAT_FLOAT && p->a_format != SSMQ_FORMAT_FLOAT) {
         return SSMQ_FAIL(err, SKIP, "quantized activations need quantized weights");
     }
+    const int64_t sum_columns = p->group_size > 0 ? p->group_size : shape->di;
+    if (p->a_format == SSMQ_FORMAT_INT8 && p->w_format == SSMQ_FORMAT_INT8 &&
+        sum_columns > INT32_MAX / (127 * 127)) {
+        return SSMQ_FAIL(err, SKIP, "integer sums over %lld columns may leave int32",
+                         (long long)sum_columns);
+    }
     if (p->state_dtype != SSMQ_F32) {
         return SSMQ_FAIL(err, SKIP, "the CPU engine keeps the recurrent state in fp32");
     }

@@ -104,20 +104,21 @@ static int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
-/* Tiles of all tokens and channels of one block, spread over the threads. */
+/* Tiles of all tokens and channels of one block, spread over the threads. Channels are shared out
+ * evenly, lest the last tile be narrow, which would make all of them low. */
 static void multiply_block(const cpu_engine *e, const cpu_product *p, const cpu_block *block) {
-    const bool is_small =
-        (block->rows < CPU_TILE_OUT ? block->rows : CPU_TILE_OUT) * p->linear->columns <
-        CPU_SMALL_TILE;
+    const int64_t n_across = divide_up(block->rows, CPU_TILE_OUT);
+    const int64_t width = divide_up(block->rows, n_across);
+    const int64_t last_width = block->rows - (n_across - 1) * width;
+    const bool is_small = last_width * p->linear->columns < CPU_SMALL_TILE;
     const int64_t height = p->by_row ? 1 : (is_small ? CPU_PAD_ROWS : CPU_TILE_ROWS);
     const int64_t padded = p->by_row ? p->rows : divide_up(p->rows, CPU_PAD_ROWS) * CPU_PAD_ROWS;
     const int64_t n_down = divide_up(padded, height);
-    const int64_t n_across = divide_up(block->rows, CPU_TILE_OUT);
 #pragma omp parallel for schedule(dynamic) num_threads(e->n_threads)
     for (int64_t i = 0; i < n_down * n_across; i++) {
-        tile t = {.row0 = i / n_across * height, .out0 = i % n_across * CPU_TILE_OUT};
+        tile t = {.row0 = i / n_across * height, .out0 = i % n_across * width};
         t.rows = padded - t.row0 < height ? padded - t.row0 : height;
-        t.outs = block->rows - t.out0 < CPU_TILE_OUT ? block->rows - t.out0 : CPU_TILE_OUT;
+        t.outs = i % n_across + 1 < n_across ? width : last_width;
         float *scratch = e->buffers.scratch + omp_get_thread_num() * e->buffers.scratch_floats;
         multiply_tile(e, p, block, &t, scratch);
     }
