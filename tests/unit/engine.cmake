@@ -4,3 +4,4 @@ ssmq_test(cpu_engine SOURCES test_cpu_engine.c ../support/oracle.c ${cpu_support
 ssmq_test(cpu_invariants SOURCES test_cpu_invariants.c ${cpu_support} LINKS ssmq_engine
   LABELS unit)
 ssmq_test(cpu_products SOURCES test_cpu_products.c ${cpu_support} LINKS ssmq_engine LABELS unit)
+ssmq_test(cpu_faults SOURCES test_cpu_faults.c ${cpu_support} LINKS ssmq_engine LABELS unit)
