@@ -32,15 +32,21 @@ static void add_block(uint32_t state[8], const unsigned char block[64]) {
     }
     uint32_t v[8];
     memcpy(v, state, sizeof v);
-    for (int i = 0; i < 64; i++) {
-        uint32_t s1 = rotate_right(v[4], 6) ^ rotate_right(v[4], 11) ^ rotate_right(v[4], 25);
-        uint32_t choice = (v[4] & v[5]) ^ (~v[4] & v[6]);
-        uint32_t t1 = v[7] + s1 + choice + round_constants[i] + w[i];
-        uint32_t s0 = rotate_right(v[0], 2) ^ rotate_right(v[0], 13) ^ rotate_right(v[0], 22);
-        uint32_t majority = (v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]);
-        memmove(v + 1, v, 7 * sizeof v[0]);
-        v[4] += t1;
-        v[0] = t1 + s0 + majority;
+    /* Eight rounds at a time, so that the variables change their roles and not their places. */
+    for (int i = 0; i < 64; i += 8) {
+        for (int j = 0; j < 8; j++) {
+            uint32_t *const a = &v[(8 - j) & 7], *const b = &v[(9 - j) & 7];
+            uint32_t *const c = &v[(10 - j) & 7], *const d = &v[(11 - j) & 7];
+            uint32_t *const e = &v[(12 - j) & 7], *const f = &v[(13 - j) & 7];
+            uint32_t *const g = &v[(14 - j) & 7], *const h = &v[(15 - j) & 7];
+            uint32_t s1 = rotate_right(*e, 6) ^ rotate_right(*e, 11) ^ rotate_right(*e, 25);
+            uint32_t choice = (*e & *f) ^ (~*e & *g);
+            uint32_t t1 = *h + s1 + choice + round_constants[i + j] + w[i + j];
+            uint32_t s0 = rotate_right(*a, 2) ^ rotate_right(*a, 13) ^ rotate_right(*a, 22);
+            uint32_t majority = (*a & *b) ^ (*a & *c) ^ (*b & *c);
+            *d += t1;
+            *h = t1 + s0 + majority;
+        }
     }
     for (int i = 0; i < 8; i++) state[i] += v[i];
 }

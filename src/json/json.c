@@ -97,6 +97,28 @@ static bool skip_space(scan *s) {
     return s->i > first;
 }
 
+/* The code unit of an escape \uXXXX at text[at]; -1 if there is none. */
+static long escaped_unit(const scan *s, size_t at) {
+    long unit = 0;
+    if (at + 6 > s->n_bytes || memcmp(s->text + at, "\\u", 2) != 0) return -1;
+    for (size_t i = at + 2; i < at + 6; i++) {
+        const char *digits = "0123456789abcdef";
+        const char *digit = memchr(digits, s->text[i] | ('A' ^ 'a'), 16);
+        if (digit == NULL) return -1;
+        unit = unit * 16 + (digit - digits);
+    }
+    return unit;
+}
+
+/* json-c 0.16 takes the characters of some escaped pairs for lone surrogates and replaces them. */
+static bool is_misread_pair(const scan *s, size_t at) {
+    const long high = escaped_unit(s, at);
+    const long low = high >= 0xD800 && high < 0xDC00 ? escaped_unit(s, at + 6) : -1;
+    if (low < 0xDC00 || low > 0xDFFF) return false;
+    const long character = 0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00);
+    return (character & 0xF800) == 0xD800;
+}
+
 /* A string from its opening quote; json-c checks its escapes. */
 static ssmq_status scan_string(scan *s, ssmq_err *err) {
     size_t first = s->i++;
@@ -108,6 +130,10 @@ static ssmq_status scan_string(scan *s, ssmq_err *err) {
         if (c == '\\') {
             size_t left = s->n_bytes - s->i;
             has_zero |= left >= 6 && memcmp(s->text + s->i, "\\u0000", 6) == 0;
+            if (is_misread_pair(s, s->i)) {
+                return fail_at(s, s->i, "an escaped pair that json-c misreads; write the character",
+                               err);
+            }
             s->i++;
         }
         s->i++;

@@ -135,6 +135,8 @@ static void rejects_what_is_not_json(void **state) {
         {"[18446744073709551616]", "t.json:1:2: not valid JSON: an integer over 64 bits"},
         {"[-9223372036854775809]", "t.json:1:2: not valid JSON: an integer over 64 bits"},
         {"[100000000000000000000000000]", "t.json:1:2: not valid JSON: an integer over 64 bits"},
+        {"[\"\\ud836\\uddfe\"]",
+         "t.json:1:3: not valid JSON: an escaped pair that json-c misreads; write the character"},
         {"[nan]", "t.json:1:3: not valid JSON: null expected"},
         {"[TRUE]", "t.json:1:2: not valid JSON: boolean expected"},
         {"[\"a\nb\"]", "t.json:1:4: not valid JSON: a control character inside a string"},
