@@ -10,7 +10,7 @@ from sweep_support import SweepTest, acknowledged, children_of, kill, records
 
 NULL = ["--config", "configs/smoke.yaml", "--set", "model.null_script='delay:60ms'"]
 CPU = ["--config", "configs/quickstart.yaml", "--set", "sweep.tasks=[ppl, passkey]",
-       "--set", "ppl.seq_len=[128, 256]", "--set", "ppl.max_tokens=1024",
+       "--set", "ppl.seq_len=[128, 256]", "--set", "ppl.stride=64", "--set", "ppl.max_tokens=1024",
        "--set", "passkey.context_length=[128]", "--set", "passkey.depth=[0.5]",
        "--set", "passkey.n_trials=2", "--set", "model.device=cpu"]
 

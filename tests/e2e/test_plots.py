@@ -24,7 +24,9 @@ except ImportError as missing:
           "analysis/requirements.txt")
     sys.exit(77)
 
-import shutil  # noqa: E402 - after the change of Python
+import contextlib  # noqa: E402 - after the change of Python
+import io  # noqa: E402
+import shutil  # noqa: E402
 import struct  # noqa: E402
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
@@ -219,6 +221,26 @@ class Readers(MadeRun):
                                            precision=trial["precision"], seed=trial["seed"],
                                            context=trial["seq_len"])
                     self.assertEqual(float(cell), trial["ppl"])
+
+    def test_readme(self):
+        """The README's example does what it says."""
+        text = (ROOT / "README.md").read_text(encoding="utf-8")
+        blocks = [part.split("```")[0] for part in text.split("```python\n")[1:]]
+        code = [block for block in blocks if "xr.open_dataset" in block]
+        self.assertEqual(len(code), 1)
+        names, printed = {}, io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(code[0].replace("runs/RUN_ID", str(self.made)), names)
+        names["cube"].close()
+        by_id = records(self.made)
+        for trial in by_id.values():
+            if trial["task"] == "ppl":
+                self.assertIn(f"{trial['ppl']:.4f}"[:6], printed.getvalue())
+        self.assertEqual(len(names["trials"]), len(by_id))
+        profiles = [t for t in by_id.values() if t["task"] == "profile"]
+        self.assertEqual(sorted(float(np.median(steps)) for steps in names["steps"]),
+                         sorted(t["decode_ms"] for t in profiles))
+        self.assertEqual(names["config"], (self.made / "config_resolved.yaml").read_text())
 
     def test_pandas(self):
         with h5py.File(self.made / "results.h5") as file:
