@@ -9,7 +9,6 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402 - the backend comes first
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator  # noqa: E402
-from matplotlib.transforms import offset_copy  # noqa: E402
 
 # Okabe and Ito's palette without its yellow, and three of Tol's "muted": told apart by people with
 # any colour vision; the markers tell them apart in grey.
@@ -111,15 +110,16 @@ def legend(axes, precisions, table, joined=True):
                              alignment="left", handlelength=1.9)
 
 
-def points(axis, xs, ys, look, ends=None, joined=True, raised=0.0):
-    """Points, raised by some printer's points, with error bars (`ends`: a pair of lengths below and
-    above each) and, if joined, a line."""
+def points(axis, xs, ys, look, ends=None, joined=True):
+    """Points with error bars (`ends`: a pair of lengths below and above each) and, if joined, a
+    line."""
     colour, marker, line = look
     bars = None if ends is None else [[end[0] for end in ends], [end[1] for end in ends]]
-    place = offset_copy(axis.transData, axis.figure, y=raised, units="points")
+    if joined:  # below the points of every other line
+        axis.plot(xs, ys, color=colour, linestyle=line, zorder=2.5)
     axis.errorbar(xs, ys, yerr=bars, color=colour, marker=marker, markersize=SIZES[marker],
-                  linestyle=line if joined else "none", markeredgecolor="white",
-                  markeredgewidth=0.4, elinewidth=1.0, zorder=3, transform=place)
+                  linestyle="none", markeredgecolor="white", markeredgewidth=0.4, elinewidth=1.0,
+                  zorder=3)
 
 
 def by_line(run, trials):
@@ -131,16 +131,15 @@ def by_line(run, trials):
 
 
 def lines(axis, every, field, table, ends=None):
-    """A line through `field` of each (precision, trials by context length), moved
-    apart a little, so that equal ones stay visible."""
+    """A line through `field` of each (precision, trials by context length), the points of one
+    length side by side, so that equal ones stay visible."""
     for place, (name, trials) in enumerate(every):
         shift = 2 ** dodge(place, len(every), 0.36)
         points(axis, [t["context_length"] * shift for t in trials], [t[field] for t in trials],
-               table[name], ends=[ends(t) for t in trials] if ends else None,
-               raised=-dodge(place, len(every), 6.0))
+               table[name], ends=[ends(t) for t in trials] if ends else None)
 
 
-MOVED = "Lines are moved by at most 3 printer's points, so that equal ones stay visible."
+MOVED = "Points of one length stand side by side, so that equal ones stay visible."
 
 
 def length_axis(axis, lengths, label):
