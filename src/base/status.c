@@ -52,5 +52,5 @@ void ssmq_err_clear(ssmq_err *err) {
 
 void ssmq_panic(const char *file, int line, const char *text) {
     (void)fprintf(stderr, "ssmq: panic at %s:%d: %s\n", file, line, text);
-    abort();
+    abort(); /* lint: allow abort */
 }
