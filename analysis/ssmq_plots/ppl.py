@@ -63,10 +63,9 @@ def draw(run):
         f"Scored tokens: {style.span(t['n_tokens'] for t in shown)}; windows: "
         f"{style.span(t['n_windows'] for t in shown)}. Text SHA-256 "
         f"{', '.join(style.distinct(t['text_sha256'][:12] for t in shown))}.",
-        "Bars: one standard error of the mean over windows (of stream: over calls), exp(m) SE(m) by "
-        "the delta method"
-        + (f" ({without} of one window have none)" if without else "")
-        + ". All precisions score the same tokens, so their differences are surer than the bars.",
+        "Bars: one standard error of the mean over windows (of stream: over calls), by the delta "
+        f"method{f' ({without} trials have none)' if without else ''}. All precisions score the "
+        "same tokens, so their differences are surer than the bars.",
         style.standing(run, "ppl", trials, shown)]
     figure, axes = style.frame(len(protocols), "Perplexity by precision",
                                style.subtitle(run, shown), caption)
