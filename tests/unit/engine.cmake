@@ -5,3 +5,8 @@ ssmq_test(cpu_invariants SOURCES test_cpu_invariants.c ${cpu_support} LINKS ssmq
   LABELS unit)
 ssmq_test(cpu_products SOURCES test_cpu_products.c ${cpu_support} LINKS ssmq_engine LABELS unit)
 ssmq_test(cpu_faults SOURCES test_cpu_faults.c ${cpu_support} LINKS ssmq_engine LABELS unit)
+ssmq_test(golden_transformers
+  SOURCES test_golden_transformers.c ../support/golden_json.c ${cpu_support}
+  LINKS ssmq_engine LABELS golden)
+ssmq_test(golden_demo SOURCES test_golden_demo.c ../support/golden_json.c ${cpu_support}
+  LINKS ssmq_engine LABELS golden TIMEOUT 300 PROCESSORS 2)
