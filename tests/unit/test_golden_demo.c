@@ -57,7 +57,7 @@ static void sums_of_the_demo_text(void **state) {
     ssmq_json_iter it = ssmq_json_begin(golden_member(golden, "nll_sums"));
     int n_precisions = 0;
     for (; ssmq_json_next(&it); n_precisions++) {
-        double sums[MAX_WINDOWS], sum = 0.0, expected_sum = 0.0;
+        double sums[MAX_WINDOWS] = {0.0}, sum = 0.0, expected_sum = 0.0;
         int64_t n_windows = 0;
         double *expected = golden_numbers(golden_member(golden, "nll_sums"), it.key, &n_windows);
         assert_true(n_windows <= MAX_WINDOWS && n_windows * seq_len == n_ids);

@@ -161,7 +161,7 @@ static ssmq_status decode_step(cpu_engine *e, const ssmq_decode *call, int64_t s
     int32_t *tokens = e->buffers.tokens;
     SSMQ_TRY(cpu_forward(e, tokens, 1, 1, true, err));
     cpu_head_want want = {.n_listed = list_last(e, 1),
-                          .nll = call->nll != NULL,
+                          .nll = call->nll != NULL && call->forced != NULL,
                           .logits = step + 1 == call->n_steps ? call->logits : NULL,
                           .argmax = tokens,
                           .by_row = true};

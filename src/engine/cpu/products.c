@@ -33,19 +33,26 @@ typedef struct tile {
     int64_t out0, outs;
 } tile;
 
-/* sgemm, or sgemv for one row; both give sum over columns [k0, k0 + k) for the tile. */
-static void multiply_columns(const cpu_product *p, const tile *t, const float *x, int64_t x_stride,
-                             const float *w, int64_t k0, int64_t k, float *out,
+/* Columns [first, first + n) of both operands. */
+typedef struct operands {
+    const float *x; /* [rows, columns] of all tokens */
+    int64_t x_stride;
+    const float *w; /* [outs, columns] of the block */
+    int64_t first, n;
+} operands;
+
+/* sgemm, or sgemv for one row; both give the sum over the operands' columns for the tile. */
+static void multiply_columns(const cpu_product *p, const tile *t, const operands *o, float *out,
                              int64_t out_stride) {
     const int64_t columns = p->linear->columns;
-    const float *xk = x + t->row0 * x_stride + k0;
-    const float *wk = w + t->out0 * columns + k0;
+    const float *x = o->x + t->row0 * o->x_stride + o->first;
+    const float *w = o->w + t->out0 * columns + o->first;
     if (p->by_row) {
-        cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)t->outs, (int)k, 1.0f, wk, (int)columns, xk,
+        cblas_sgemv(CblasRowMajor, CblasNoTrans, (int)t->outs, (int)o->n, 1.0f, w, (int)columns, x,
                     1, 0.0f, out, 1);
     } else {
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)t->rows, (int)t->outs, (int)k,
-                    1.0f, xk, (int)x_stride, wk, (int)columns, 0.0f, out, (int)out_stride);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)t->rows, (int)t->outs, (int)o->n,
+                    1.0f, x, (int)o->x_stride, w, (int)columns, 0.0f, out, (int)out_stride);
     }
 }
 
@@ -61,9 +68,12 @@ static void multiply_integers(const cpu_engine *e, const cpu_product *p, const c
         const int64_t width =
             columns - first < block->group_columns ? columns - first : block->group_columns;
         for (int64_t k0 = 0; k0 < width; k0 += EXACT_COLUMNS) {
-            const int64_t k = width - k0 < EXACT_COLUMNS ? width - k0 : EXACT_COLUMNS;
-            multiply_columns(p, t, e->buffers.integers, columns, block->w, first + k0, k, part,
-                             t->outs);
+            const operands o = {.x = e->buffers.integers,
+                                .x_stride = columns,
+                                .w = block->w,
+                                .first = first + k0,
+                                .n = width - k0 < EXACT_COLUMNS ? width - k0 : EXACT_COLUMNS};
+            multiply_columns(p, t, &o, part, t->outs);
             for (int64_t i = 0; i < t->rows * t->outs; i++) {
                 sum[i] = (k0 > 0 ? sum[i] : 0) + (int32_t)part[i];
             }
@@ -95,7 +105,9 @@ static void multiply_tile(const cpu_engine *e, const cpu_product *p, const cpu_b
         multiply_integers(e, p, block, t, scratch);
     } else {
         float *y = p->y + t->row0 * p->y_stride + block->first_row + t->out0;
-        multiply_columns(p, t, p->x, p->x_stride, block->w, 0, p->linear->columns, y, p->y_stride);
+        const operands o = {
+            .x = p->x, .x_stride = p->x_stride, .w = block->w, .n = p->linear->columns};
+        multiply_columns(p, t, &o, y, p->y_stride);
     }
     finish_tile(p, block, t);
 }
