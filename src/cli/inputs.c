@@ -54,15 +54,14 @@ static bool has_task(const ssmq_config *config, ssmq_task task) {
 
 static ssmq_status open_tokenizer(ssmq_loaded *loaded, ssmq_err *err) {
     const ssmq_config *config = &loaded->config;
+    const bool needs_text = has_task(config, SSMQ_TASK_PPL) || has_task(config, SSMQ_TASK_PASSKEY);
+    /* Profile draws its ids at random; their number is all that its speed depends on. */
+    if (!needs_text) return SSMQ_OK;
     if (loaded->model->is_random) {
-        /* Random weights have no tokenizer; their numbers mean nothing but their speed. */
-        if (has_task(config, SSMQ_TASK_PPL) || has_task(config, SSMQ_TASK_PASSKEY)) {
-            return SSMQ_FAIL(err, CONFIG,
-                             "sweep.tasks: %s has no tokenizer and random weights; allowed is "
-                             "profile alone",
-                             config->model.path);
-        }
-        return SSMQ_OK;
+        return SSMQ_FAIL(err, CONFIG,
+                         "sweep.tasks: %s has no tokenizer and random weights; allowed is "
+                         "profile alone",
+                         config->model.path);
     }
     SSMQ_TRY(ssmq_tokenizer_open(&loaded->tokenizer, config->model.path, err));
     ssmq_field_set(loaded->inputs.tokenizer_sha256, sizeof loaded->inputs.tokenizer_sha256,

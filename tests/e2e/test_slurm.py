@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""slurm/week1.sh as sbatch and as bash run it, on the null engine: signals, requeue, exit codes."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+import unittest
+
+from sweep_support import ROOT, records, wait_for
+
+SMOKE = ["--config", "configs/smoke.yaml"]
+# Slow enough to be stopped halfway.
+SLOW = [*SMOKE, "--set", "model.null_script=delay:50ms"]
+
+
+class SlurmTest(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory(prefix="ssmq-slurm-")
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+        self.out = self.folder / "runs"
+        self.requeued = self.folder / "requeued"
+        scontrol = self.folder / "bin/scontrol"
+        scontrol.parent.mkdir()
+        scontrol.write_text(f'#!/bin/sh\necho "$@" >>{self.requeued}\n')
+        scontrol.chmod(0o755)
+
+    def environment(self, **more):
+        """This one without the traces of a real job, with the scontrol above."""
+        kept = {name: value for name, value in os.environ.items()
+                if not name.startswith("SLURM_")}
+        return {**kept, "PATH": f"{self.folder}/bin:{os.environ['PATH']}", **more}
+
+    def job(self, **more):
+        """Environment of a batch job. Open MPI is told not to look for Slurm's allocation."""
+        return self.environment(SLURM_JOB_ID="4242", SLURM_SUBMIT_DIR=str(ROOT), SLURM_NTASKS="2",
+                                OMPI_MCA_ras="^slurm", OMPI_MCA_plm="^slurm", OMPI_MCA_ess="^slurm",
+                                **more)
+
+    def start(self, arguments, env, is_batch):
+        script = ROOT / "slurm/week1.sh"
+        if is_batch:
+            script = pathlib.Path(shutil.copy(script, self.folder / "slurm_script"))
+        return subprocess.Popen(["bash", str(script), *arguments, "--out", str(self.out)],
+                                cwd=self.folder if is_batch else ROOT, env=env, text=True,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def finish(self, process, expect):
+        out, err = process.communicate(timeout=300)
+        self.assertEqual(process.returncode, expect, out + err)
+        return out, err
+
+    def run_script(self, arguments, env, is_batch=False, expect=0):
+        return self.finish(self.start(arguments, env, is_batch), expect)
+
+    def finished_lines(self):
+        journals = self.out.glob("*/journal.*.jsonl")
+        return sum(path.read_bytes().count(b'"finished"') for path in journals)
+
+    def stop_halfway(self, process, signal_number):
+        self.assertTrue(wait_for(lambda: self.finished_lines() >= 2, timeout_s=240))
+        process.send_signal(signal_number)
+
+    def planned(self, run_dir):
+        facts = json.loads((run_dir / "provenance.json").read_text())
+        self.assertTrue(facts)
+        lines = (run_dir / "plan.csv").read_text().splitlines()
+        return len(lines) - 1
+
+    def test_time_limit_requeues_and_resumes(self):
+        process = self.start(SLOW, self.job(), is_batch=True)
+        self.stop_halfway(process, signal.SIGUSR1)
+        self.finish(process, expect=4)
+        self.assertEqual(self.requeued.read_text(), "requeue 4242\n")
+        run_dir = self.out / "week1-job4242"
+        before = records(run_dir)
+        self.assertLess(len(before), self.planned(run_dir))
+
+        out, _ = self.run_script(SLOW, self.job(SLURM_RESTART_COUNT="1"), is_batch=True)
+        self.assertEqual(out.splitlines()[-1], str(run_dir))
+        after = records(run_dir)
+        self.assertEqual(len(after), self.planned(run_dir))
+        for key, record in before.items():
+            self.assertEqual(after[key], record)
+        self.assertTrue((run_dir / "plots/ppl.png").is_file())
+
+    def test_requeues_have_a_bound(self):
+        process = self.start(SLOW, self.job(SLURM_RESTART_COUNT="20"), is_batch=True)
+        self.stop_halfway(process, signal.SIGUSR1)
+        _, err = self.finish(process, expect=4)
+        self.assertFalse(self.requeued.exists())
+        self.assertIn(f"--resume {self.out}/week1-job4242", err)
+
+    def test_interrupt_ends_in_good_order(self):
+        process = self.start(SLOW, self.environment(), is_batch=False)
+        self.stop_halfway(process, signal.SIGINT)
+        out, err = self.finish(process, expect=4)
+        run_dir = out.splitlines()[-1]
+        self.assertIn(f"bash slurm/week1.sh --resume {run_dir}", err)
+        self.run_script(["--resume", run_dir], self.environment())
+
+    def test_failed_trials_are_exit_code_3(self):
+        out, _ = self.run_script([*SMOKE, "--set", "model.null_script=oom@precision=w8a8"],
+                                 self.environment(), expect=3)
+        self.assertTrue((pathlib.Path(out.splitlines()[-1]) / "plots/ppl.png").is_file())
+
+    def test_bad_option_is_exit_code_2(self):
+        _, err = self.run_script(["--no-such-option"], self.environment(), expect=2)
+        self.assertIn("no-such-option", err)
+        self.assertFalse(self.out.exists())
+
+    def test_wrong_folder(self):
+        env = self.job(SLURM_SUBMIT_DIR=str(self.folder))
+        script = shutil.copy(ROOT / "slurm/week1.sh", self.folder / "slurm_script")
+        done = subprocess.run(["bash", script], env=env, text=True, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("submit from the folder of the clone", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
