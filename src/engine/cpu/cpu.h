@@ -14,8 +14,8 @@
  * 4, column A). Everything between is fp32, statistics are fp64.
  *
  * Determinism: a float product of prefill is cut into tiles of fixed height, each one
- * single-threaded BLAS call, and decode takes one row at a time; so neither the number of threads
- * nor the other rows of a batch change a bit. */
+ * single-threaded BLAS call, and decode takes one row at a time in loops of our own; so neither the
+ * number of threads nor the other rows of a batch change a bit. */
 #ifndef SSMQ_ENGINE_CPU_CPU_H
 #define SSMQ_ENGINE_CPU_CPU_H
 

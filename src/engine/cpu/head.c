@@ -14,7 +14,6 @@ static int32_t lowest_largest(const float *logits, int64_t n) {
     return (int32_t)best;
 }
 
-/* log_sum_exp() would pass over -infinity. */
 static bool all_finite(const float *x, int64_t n) {
     bool finite = true;
     for (int64_t i = 0; i < n; i++) finite &= fabsf(x[i]) < INFINITY;
@@ -37,9 +36,9 @@ static bool read_row(const cpu_engine *e, const cpu_head_want *want, int64_t i,
         memcpy(want->logits + i * V, logits, (size_t)V * sizeof *logits);
     }
     if (want->argmax != NULL) want->argmax[i] = lowest_largest(logits, V);
-    const double sum = log_sum_exp(logits, V);
     if (want->nll) {
-        e->buffers.nll[i] = (float)(sum - (double)logits[e->buffers.targets[i]]);
+        const double target = (double)logits[e->buffers.targets[i]];
+        e->buffers.nll[i] = (float)(log_sum_exp(logits, V) - target);
     }
     return all_finite(logits, V);
 }
