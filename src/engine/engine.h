@@ -81,7 +81,7 @@ typedef struct ssmq_engine_facts {
     char quant_backend[48]; /* who computed the products, e.g. "openblas 0.3.21 + exact int32" */
     char compute_type[32];  /* of quantized products, e.g. "int32" */
     char timer[32];         /* "host clock" | "cuda events" */
-    char memory_source[32]; /* "engine allocator" */
+    char memory_source[32]; /* who counted the memory, e.g. "allocator; weights as stored" */
     char cpu_name[96];
     int32_t n_threads;
 } ssmq_engine_facts;

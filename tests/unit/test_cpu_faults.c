@@ -276,7 +276,7 @@ static void says_what_it_is(void **state) {
     assert_string_equal(facts.gpu_name, "");
     assert_string_equal(facts.cuda, "");
     assert_string_equal(facts.timer, "host clock");
-    assert_string_equal(facts.memory_source, "engine allocator");
+    assert_string_equal(facts.memory_source, "allocator; weights as stored");
     assert_true(strncmp(facts.quant_backend, "OpenBLAS 0.", 11) == 0);
     assert_true(strncmp(facts.compute_type, "int32", 5) == 0);
     assert_true(facts.cpu_name[0] != '\0');

@@ -252,7 +252,7 @@ static void describe_cpu(ssmq_engine *engine, ssmq_engine_facts *out) {
     ssmq_field_set(out->quant_backend, sizeof out->quant_backend, backend);
     ssmq_field_set(out->compute_type, sizeof out->compute_type, "int32 (exact sgemm sums)");
     ssmq_field_set(out->timer, sizeof out->timer, "host clock");
-    ssmq_field_set(out->memory_source, sizeof out->memory_source, "engine allocator");
+    ssmq_field_set(out->memory_source, sizeof out->memory_source, "allocator; weights as stored");
     read_cpu_name(out->cpu_name, sizeof out->cpu_name);
     out->n_threads = e->n_threads;
 }
