@@ -1,1 +1,2 @@
 ssmq_test(config SOURCES test_config.c LINKS ssmq_config LABELS unit)
+ssmq_test(each_scope SOURCES test_each_scope.c LINKS ssmq_config LABELS unit)

@@ -16,7 +16,6 @@
 
 #include "base/mem.h"
 #include "config/config.h"
-#include "config/scopes.h"
 
 static char folder[64];
 static char path[128];
@@ -574,20 +573,6 @@ static void write_and_diff(void **state) {
     ssmq_str_free(&text);
 }
 
-static void scopes_at_layer(void **state) {
-    (void)state;
-    char out[SSMQ_SCOPE_BYTES];
-    assert_true(ssmq_scope_has_each("only:each"));
-    assert_true(ssmq_scope_has_each("except:3.in_proj,each.out_proj"));
-    assert_false(ssmq_scope_has_each("only:eachother"));
-    assert_false(ssmq_scope_has_each("each"));
-    assert_false(ssmq_scope_has_each("all"));
-    ssmq_scope_at_layer(out, "only:each.in_proj,each.out_proj,3", 117);
-    assert_string_equal(out, "only:117.in_proj,117.out_proj,3");
-    ssmq_scope_at_layer(out, "all", 5);
-    assert_string_equal(out, "all");
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(empty_is_valid),
@@ -604,7 +589,6 @@ int main(void) {
         cmocka_unit_test(overrides),
         cmocka_unit_test(every_file_of_configs),
         cmocka_unit_test(write_and_diff),
-        cmocka_unit_test(scopes_at_layer),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
