@@ -55,8 +55,10 @@ static float dot(const float *a, const float *b, int64_t n) {
         for (int lane = 0; lane < LANES; lane++) part[lane] += a[i + lane] * b[i + lane];
     }
     for (; i < n; i++) sum += a[i] * b[i];
-    for (int lane = 0; lane < LANES; lane++) sum += part[lane];
-    return sum;
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        for (int lane = 0; lane < half; lane++) part[lane] += part[lane + half];
+    }
+    return part[0] + sum;
 }
 
 /* out = sum over the operands' columns for the tile. */
@@ -70,6 +72,35 @@ static void multiply_columns(const cpu_product *p, const tile *t, const operands
     } else {
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)t->rows, (int)t->outs, (int)o->n,
                     1.0f, x, (int)o->x_stride, w, (int)columns, 0.0f, out, (int)out_stride);
+    }
+}
+
+static int32_t integer_dot(const float *a, const float *b, int64_t n) {
+    int32_t sum = 0;
+    for (int64_t k = 0; k < n; k += EXACT_COLUMNS) {
+        sum += (int32_t)dot(a + k, b + k, n - k < EXACT_COLUMNS ? n - k : EXACT_COLUMNS);
+    }
+    return sum;
+}
+
+/* As multiply_integers() for one token: weights are read once, in their order. */
+static void multiply_integer_row(const cpu_engine *e, const cpu_product *p, const cpu_block *block,
+                                 const tile *t) {
+    const int64_t columns = p->linear->columns;
+    const float *x = e->buffers.integers + t->row0 * columns;
+    const float s_x = e->buffers.scales[t->row0];
+    float *y = p->y + t->row0 * p->y_stride + block->first_row;
+    for (int64_t n = t->out0; n < t->out0 + t->outs; n++) {
+        float sum = 0.0f;
+        for (int64_t group = 0; group < block->n_scales; group++) {
+            const int64_t first = group * block->group_columns;
+            const int64_t left = columns - first;
+            const int64_t width = left < block->group_columns ? left : block->group_columns;
+            const int32_t acc = integer_dot(block->w + n * columns + first, x + first, width);
+            const float term = (float)acc * s_x * block->scales[n * block->n_scales + group];
+            sum = group > 0 ? sum + term : term;
+        }
+        y[n] = sum;
     }
 }
 
@@ -118,7 +149,9 @@ static void finish_tile(const cpu_product *p, const cpu_block *block, const tile
 
 static void multiply_tile(const cpu_engine *e, const cpu_product *p, const cpu_block *block,
                           const tile *t, float *scratch) {
-    if (block->is_integer) {
+    if (block->is_integer && p->by_row) {
+        multiply_integer_row(e, p, block, t);
+    } else if (block->is_integer) {
         multiply_integers(e, p, block, t, scratch);
     } else {
         float *y = p->y + t->row0 * p->y_stride + block->first_row + t->out0;
