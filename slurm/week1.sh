@@ -19,8 +19,8 @@
 # one, and draws the plots. The embedded model without a GPU gets the sizes of quickstart.yaml.
 #
 # Before its time limit and before a preemption Slurm sends a signal: ssmq-sweep then finishes the
-# trials in flight and the job requeues itself, resuming runs/week1-job<id>. Ctrl-C does the first
-# half; a second Ctrl-C stops at once.
+# trials in flight and the job requeues itself, resuming runs/week1-job<id>. Ctrl-C and a closed
+# terminal do the first half; a second Ctrl-C stops at once.
 #
 # Exit codes are those of ssmq-sweep: 0 every trial ok or skipped, 1 could not continue, 2 bad usage
 # or configuration, 3 some trials failed, 4 stopped early and resumable.
@@ -43,8 +43,9 @@ cd "$here/.."
 # shellcheck source=slurm/env.sh
 . slurm/env.sh
 
+# Whoever listened may be gone: a closed terminal, a tee that Ctrl-C ended.
 say() {
-    echo "week1: $*" >&2
+    echo "week1: $*" >&2 || true
 }
 
 build() {
@@ -102,6 +103,8 @@ run_sweep() {
     trap 'stop_sweep USR1' USR1
     trap 'stop_sweep TERM' TERM
     trap 'stop_sweep INT' INT
+    trap 'stop_sweep HUP' HUP
+    trap '' PIPE
     signalled=1
     while [ $signalled -eq 1 ]; do
         signalled=0 rc=0
@@ -109,7 +112,7 @@ run_sweep() {
     done
     # What is left is short, and another warning of Slurm shall not cut it off.
     trap '' USR1
-    trap - TERM INT
+    trap - TERM INT HUP
     return $rc
 }
 
@@ -121,7 +124,8 @@ ssmq_env_venv || has_plots=0
 build || exit $EXIT_FAILURE
 ssmq_env_unlock
 
-n_gpus=$(build/run/bin/ssmq info | awk '/^cuda devices/ { print $3 }')
+info=$(build/run/bin/ssmq info) || exit $EXIT_FAILURE
+n_gpus=$(awk '/^cuda devices/ { print $3 }' <<<"$info")
 [ $wants_cpu -eq 0 ] || n_gpus=0
 n_ranks=${SLURM_NTASKS:-$n_gpus}
 [ "$n_ranks" -gt 0 ] || n_ranks=2
@@ -173,5 +177,5 @@ case $rc in
     ;;
 esac
 say "results: $run_dir/results.h5, metrics.jsonl, config_resolved.yaml and plots/*.png"
-echo "$run_dir"
+echo "$run_dir" || true
 exit $rc

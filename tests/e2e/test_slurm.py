@@ -59,8 +59,11 @@ class SlurmTest(unittest.TestCase):
         journals = self.out.glob("*/journal.*.jsonl")
         return sum(path.read_bytes().count(b'"finished"') for path in journals)
 
+    def wait_until_halfway(self):
+        self.assertTrue(wait_for(lambda: self.finished_lines() >= 2, timeout_s=120))
+
     def stop_halfway(self, process, signal_number):
-        self.assertTrue(wait_for(lambda: self.finished_lines() >= 2, timeout_s=240))
+        self.wait_until_halfway()
         process.send_signal(signal_number)
 
     @staticmethod
@@ -98,6 +101,16 @@ class SlurmTest(unittest.TestCase):
         run_dir = out.splitlines()[-1]
         self.assertIn(f"bash slurm/week1.sh --resume {run_dir}", err)
         self.run_script(["--resume", run_dir], self.environment())
+
+    def test_closed_terminal_ends_in_good_order(self):
+        process = self.start(SLOW, self.environment(), is_batch=False)
+        self.wait_until_halfway()
+        process.stdout.close()
+        process.stderr.close()
+        process.send_signal(signal.SIGHUP)
+        self.assertEqual(process.wait(timeout=60), 4)
+        (run_dir,) = self.out.iterdir()
+        self.assertTrue((run_dir / "results.h5").is_file())
 
     def test_failed_trials_are_exit_code_3(self):
         out, _ = self.run_script([*SMOKE, "--set", "model.null_script=oom@precision=w8a8"],
