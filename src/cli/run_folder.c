@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/run_folder.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -154,6 +155,21 @@ static ssmq_status open_log(ssmq_run_folder *folder, ssmq_err *err) {
     return SSMQ_OK;
 }
 
+/* What a sweep killed while it replaced a file left behind. */
+static void remove_leftovers(const ssmq_run_folder *folder) {
+    static const char tail[] = ".tmp";
+    DIR *items = opendir(folder->path);
+    if (items == NULL) return;
+    for (const struct dirent *item = readdir(items); item != NULL; item = readdir(items)) {
+        const size_t length = strlen(item->d_name);
+        if (length < sizeof tail || strcmp(item->d_name + length + 1 - sizeof tail, tail) != 0) {
+            continue;
+        }
+        (void)unlinkat(dirfd(items), item->d_name, 0);
+    }
+    (void)closedir(items);
+}
+
 static ssmq_status open_with(ssmq_run_folder *out, const char *resume_dir,
                              const ssmq_loaded *loaded, const ssmq_str *config_text,
                              const ssmq_str *plan, ssmq_err *err) {
@@ -169,6 +185,7 @@ static ssmq_status open_with(ssmq_run_folder *out, const char *resume_dir,
     }
     SSMQ_TRY(ssmq_folder_make(out->path, err));
     SSMQ_TRY(lock(out, err));
+    remove_leftovers(out);
     SSMQ_TRY(settle(out, &loaded->config, config_text, plan, err));
     return open_log(out, err);
 }

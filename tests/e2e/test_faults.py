@@ -106,6 +106,14 @@ class Faults(SweepTest):
         self.sweep("--resume", run)
         self.assert_same_results(run, self.sweep_dir(*NULL))
 
+    def test_leftovers_of_a_killed_merge_go(self):
+        run = self.sweep_dir(*NULL)
+        (run / "results.h5.4711.tmp").write_text("half")
+        (run / "notes.txt").write_text("mine")
+        self.sweep("--resume", run)
+        self.assertFalse((run / "results.h5.4711.tmp").exists())
+        self.assertTrue((run / "notes.txt").exists())
+
     def test_dry_run_writes_nothing(self):
         done = self.sweep(*NULL, "--dry-run", ranks=2)
         self.assertTrue(done.stdout.startswith("trial_idx,trial_id,task"))
