@@ -18,7 +18,7 @@ def root():
 
 def files(top, *suffixes):
     """Files of the project with one of the suffixes, as paths relative to top, sorted: what git
-    has, or in a tree without git every file."""
+    has, or in a tree without git every file that was not made there."""
     if (top / ".git").exists():
         listing = subprocess.run(["git", "-C", str(top), "ls-files", "-z"], check=True,
                                  stdout=subprocess.PIPE).stdout.decode().split("\0")
@@ -26,6 +26,9 @@ def files(top, *suffixes):
     else:
         names = [pathlib.PurePosixPath(path.relative_to(top).as_posix())
                  for path in top.rglob("*") if path.is_file()]
+        names = [name for name in names
+                 if not any(part in ("build", "runs") or part.startswith(".")
+                            for part in name.parts[:-1])]
     return sorted(name for name in names if name.suffix in suffixes and (top / name).is_file())
 
 
