@@ -61,7 +61,8 @@ def main():
     for name in sources.files(top, ".c", ".h", ".cu", ".cuh"):
         text = sources.read(top, name)
         check_calls(name, text, faults)
-    for name in sources.files(top, ".c", ".h", ".cu", ".cuh", ".py", ".sh", ".cmake", ".yaml"):
+    for name in sources.files(top, ".c", ".h", ".cu", ".cuh", ".py", ".sh", ".cmake", ".yaml", ".md",
+                              ".txt"):
         if name.parent.as_posix() != "tests/lint":
             check_words(name, sources.read(top, name), faults)
     sources.finish(faults, "banned calls and words")

@@ -8,6 +8,8 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 SKIPPED = 77
+# Folders at the top of a tree without git that hold what builds and runs leave.
+LEFT_BEHIND = {".deps", ".git", ".venv", "build", "runs"}
 
 _BLANKED = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'', re.DOTALL)
 
@@ -18,22 +20,25 @@ def root():
 
 def files(top, *suffixes):
     """Files of the project with one of the suffixes, as paths relative to top, sorted: what git
-    has, or in a tree without git every file that was not made there."""
+    has or would add, or in a tree without git every file but what builds and runs leave."""
     if (top / ".git").exists():
-        listing = subprocess.run(["git", "-C", str(top), "ls-files", "-z"], check=True,
+        # The tree may belong to another user, as in a container.
+        listing = subprocess.run(["git", "-c", "safe.directory=*", "-C", str(top), "ls-files", "-z",
+                                  "--cached", "--others", "--exclude-standard"], check=True,
                                  stdout=subprocess.PIPE).stdout.decode().split("\0")
-        names = [pathlib.PurePosixPath(name) for name in listing if name]
+        names = {pathlib.PurePosixPath(name) for name in listing if name}
     else:
-        names = [pathlib.PurePosixPath(path.relative_to(top).as_posix())
-                 for path in top.rglob("*") if path.is_file()]
-        names = [name for name in names
-                 if not any(part in ("build", "runs") or part.startswith(".")
-                            for part in name.parts[:-1])]
+        names = {pathlib.PurePosixPath(path.relative_to(top).as_posix())
+                 for path in top.rglob("*") if path.is_file()}
+        names = {name for name in names if name.parts[0] not in LEFT_BEHIND}
     return sorted(name for name in names if name.suffix in suffixes and (top / name).is_file())
 
 
 def read(top, name):
-    return (top / name).read_text(encoding="utf-8")
+    try:
+        return (top / name).read_text(encoding="utf-8")
+    except UnicodeDecodeError as fault:
+        finish([f"{name}: byte {fault.start} is not UTF-8"], "encoding")
 
 
 def code(text):

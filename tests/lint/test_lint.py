@@ -105,6 +105,35 @@ class LintTest(unittest.TestCase):
         self.assert_found("banned", "analysis/a.py", "PATH = '/ho" "me/me/runs'\n",
                           "analysis/a.py:1: a path of somebody's machine")
 
+    def test_encoding(self):
+        self.assert_clean("banned")
+        (self.top / "README.md").write_bytes(b"caf\xe9\n")
+        done = self.run_check("banned")
+        self.assertEqual(done.returncode, 1, done.stdout)
+        self.assertIn("README.md: byte 3 is not UTF-8", done.stdout)
+
+    def git(self, *words):
+        subprocess.run(["git", "-C", str(self.top), *words], check=True, stdout=subprocess.PIPE)
+
+    def test_new_files_count_and_ignored_ones_do_not(self):
+        self.git("init", "-q")
+        self.write(".gitignore", "/ours.c\n")
+        self.write("ours.c", "\n" * 601)
+        self.assert_found("sizes", "src/base/a.c", "\n" * 601, "src/base/a.c: 601 lines")
+
+    def test_leftovers_of_a_tree_without_git(self):
+        self.write(".venv/lib/a.py", "\n" * 601)
+        self.write("build/dev/a.c", "\n" * 601)
+        self.assert_found("sizes", "src/base/a.c", "\n" * 601, "sizes of files: 1 faults")
+
+    def test_tree_of_another_user(self):
+        if os.getuid() != 0:
+            self.skipTest("only root can give a tree away")
+        self.git("init", "-q")
+        for path in (self.top, *self.top.rglob("*")):
+            os.chown(path, 65534, 65534)
+        self.assert_found("sizes", "src/base/a.c", "\n" * 601, "sizes of files: 1 faults")
+
     def test_long_file(self):
         self.write("src/base/a.c", "\n" * 600)
         self.assert_found("sizes", "src/base/b.c", "\n" * 601,
