@@ -45,7 +45,7 @@ test command:c++         g++                            gcc
 test library:cmocka      libcmocka-dev                  cmocka
 test command:h5dump      hdf5-tools                     hdf5
 test command:clang-format clang-format                  llvm
-test command:clang-tidy  clang-tidy                     llvm
+test ssmq_env_has_tidy   clang-tidy,libomp-dev          llvm
 test command:shellcheck  shellcheck                     shellcheck
 TABLE
 }
@@ -58,6 +58,12 @@ ssmq_env_has_cmake() {
 
 ssmq_env_has_hdf5() {
     pkg-config --exists hdf5 2>/dev/null || command -v h5cc >/dev/null 2>&1
+}
+
+# clang-tidy has to find a header of OpenMP; it cannot read gcc's.
+ssmq_env_has_tidy() {
+    clang-tidy --quiet --checks='-*,cert-err34-c' /dev/stdin -- -xc <<<'#include <omp.h>' \
+        >/dev/null 2>&1
 }
 
 # Prints the first Python that is new enough and can make virtual environments.

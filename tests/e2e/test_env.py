@@ -54,7 +54,7 @@ class EnvTest(unittest.TestCase):
     def test_a_run_needs_no_test_tools(self):
         names, _ = self.missing("run")
         self.assertNotIn("cmocka", names)
-        self.assertNotIn("clang-tidy", names)
+        self.assertNotIn("tidy", names)
 
     def test_old_cmake_is_missing(self):
         self.add("cmake", "echo cmake version 3.22.1")
