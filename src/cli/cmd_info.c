@@ -18,6 +18,8 @@
 
 enum { BYTES_AT_16_BIT = 2 };
 static const double bytes_per_mb = 1e6;
+static const double bytes_per_gb = 1e9;
+enum { MAX_GPUS = 64 };
 
 static const ssmq_option options[] = {
     {"model", 'm', "DIR", false, "checkpoint folder, or random:NAME"},
@@ -61,11 +63,25 @@ static void print_engine(const char *name) {
     print_line("  memory", facts.memory_source);
 }
 
+static void print_gpus(void) {
+    ssmq_gpu gpus[MAX_GPUS];
+    const char *reason = "";
+    const int n = ssmq_engine_gpus(gpus, MAX_GPUS, &reason);
+    if (n == 0) (void)printf("%-18s none: %s\n", "gpu", reason);
+    for (int i = 0; i < n; i++) {
+        (void)printf("%-18s %d: %s, compute capability %d.%d, %.1f GB, %s\n", "gpu", i,
+                     gpus[i].name, gpus[i].major, gpus[i].minor,
+                     (double)gpus[i].memory_bytes / bytes_per_gb,
+                     gpus[i].has_bf16 ? "fp16 and bf16" : "fp16");
+    }
+}
+
 static void print_build(void) {
     print_line("ssmq", ssmq_version());
     print_line("commit", ssmq_git_commit());
     print_line("compiler", ssmq_compiler());
     print_line("engines", ssmq_engine_names());
+    print_gpus();
     (void)printf("%-18s %d\n", "cuda devices", ssmq_engine_n_devices());
     print_line("mpi", ssmq_comm_mpi_version());
     print_line("hdf5", ssmq_store_hdf5_version());

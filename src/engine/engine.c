@@ -4,6 +4,10 @@
 
 #include <string.h>
 
+#ifdef SSMQ_HAVE_CUDA
+#include "engine/cuda/devices.h"
+#endif
+
 extern const ssmq_engine_api ssmq_engine_null;
 extern const ssmq_engine_api ssmq_engine_cpu;
 
@@ -22,4 +26,15 @@ const char *ssmq_engine_names(void) {
 
 int ssmq_engine_n_devices(void) {
     return 0;
+}
+
+int ssmq_engine_gpus(ssmq_gpu *out, int max_gpus, const char **reason) {
+#ifdef SSMQ_HAVE_CUDA
+    return cuda_list_gpus(out, max_gpus, reason);
+#else
+    (void)out;
+    (void)max_gpus;
+    *reason = "this build has no CUDA";
+    return 0;
+#endif
 }

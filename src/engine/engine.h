@@ -116,8 +116,20 @@ struct ssmq_engine_api {
 const ssmq_engine_api *ssmq_engine_find(const char *name);
 /* Names of the engines of this build, separated by ", ". */
 const char *ssmq_engine_names(void);
-/* Number of CUDA devices that work; 0 in a build without CUDA, without a driver or a device. */
+/* Number of devices that an accelerator engine of this build can use; 0 without such an engine. */
 int ssmq_engine_n_devices(void);
+
+/* A GPU that the CUDA runtime shows. */
+typedef struct ssmq_gpu {
+    char name[96];
+    int major, minor; /* compute capability */
+    int64_t memory_bytes;
+    bool has_bf16; /* products in bf16 on tensor cores; otherwise fp16 */
+} ssmq_gpu;
+
+/* Visible GPUs into out[max_gpus]; returns how many. With none, *reason says why (static text):
+ * this build has no CUDA, there is no driver, or no device. */
+int ssmq_engine_gpus(ssmq_gpu *out, int max_gpus, const char **reason);
 
 #ifdef __cplusplus
 }
