@@ -4,12 +4,11 @@
 
 #include <string.h>
 
-#ifdef SSMQ_HAVE_CUDA
-#include "engine/cuda/devices.h"
-#endif
-
 extern const ssmq_engine_api ssmq_engine_null;
 extern const ssmq_engine_api ssmq_engine_cpu;
+#ifdef SSMQ_HAVE_CUDA
+extern int cuda_list_gpus(ssmq_gpu *out, int max_gpus, const char **reason);
+#endif
 
 static const ssmq_engine_api *const engines[] = {&ssmq_engine_cpu, &ssmq_engine_null};
 

@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,7 +33,7 @@ int main(void) {
     ssmq_gpu gpus[MAX_GPUS];
     const char *reason = NULL;
     if (ssmq_engine_gpus(gpus, MAX_GPUS, &reason) == 0 && getenv("SSMQ_REQUIRE_GPU") == NULL) {
-        (void)printf("skipped: no GPU: %s\n", reason);
+        print_message("skipped: no GPU: %s\n", reason);
         return SKIPPED;
     }
     return cmocka_run_group_tests_name("gpu_devices", tests, NULL, NULL);
