@@ -36,5 +36,6 @@ int cuda_list_gpus(ssmq_gpu *out, int max_gpus, const char **reason) {
     for (int i = 0; i < n_devices && n_listed < max_gpus; i++) {
         n_listed += describe_gpu(&out[n_listed], i);
     }
+    if (n_devices > 0 && n_listed == 0 && max_gpus > 0) *reason = "no device can be read";
     return n_listed;
 }
