@@ -32,13 +32,42 @@ typedef struct ssmq_engine_options {
     int device_idx;     /* among the visible devices; ignored by engines without */
     int n_threads;      /* host threads; 0: as many as cores. Results do not depend on it */
     const char *script; /* faults for the null engine; NULL elsewhere */
+    /* File that keeps the measured choices of GEMM algorithms, shared by ranks and reruns; NULL:
+     * choices live as long as the engine. Ignored by engines without. */
+    const char *algorithms_path;
 } ssmq_engine_options;
 
-/* Sizes the state and workspace are made for. */
+/* Sizes the state and workspace are made for, and what the calls that follow are for. */
 typedef struct ssmq_engine_extent {
     int64_t n_sequences;        /* B */
     int64_t max_segment_tokens; /* longest prefill call; longer contexts come in segments */
+    /* GEMM algorithms by measurement on this device instead of by a fixed function of shape, type
+     * and device: faster, and other low bits are possible. For speed, not for accuracy. */
+    bool is_timed;
+    /* Times each stage (stage_ns) with work launched piece by piece: sums are honest, the whole is
+     * slower than without. Engines without stages ignore it. */
+    bool has_stages;
 } ssmq_engine_extent;
+
+/* Stages of a forward pass: code, name. */
+#define SSMQ_STAGE_TABLE(X)                                                                        \
+    X(EMBED, "embed")                                                                              \
+    X(NORM, "norm")                                                                                \
+    X(IN_PROJ, "in_proj")                                                                          \
+    X(CONV, "conv")                                                                                \
+    X(SSD, "ssd")                                                                                  \
+    X(GATED_NORM, "gated_norm")                                                                    \
+    X(OUT_PROJ, "out_proj")                                                                        \
+    X(HEAD, "head")
+
+typedef enum ssmq_stage {
+#define X(code, name) SSMQ_STAGE_##code,
+    SSMQ_STAGE_TABLE(X)
+#undef X
+        SSMQ_N_STAGES
+} ssmq_stage;
+/* Static text. */
+const char *ssmq_stage_name(ssmq_stage stage);
 
 /* Consumes T tokens of each of B sequences, continuing from the current state. */
 typedef struct ssmq_prefill {
@@ -69,6 +98,12 @@ typedef struct ssmq_engine_stats {
     int64_t workspace_bytes;  /* scratch of libraries and of unpacked weights */
     int64_t peak_bytes;       /* largest sum at any moment */
     int64_t last_call_ns;     /* duration of the last prefill or decode by the engine's timer */
+    int64_t stage_ns[SSMQ_N_STAGES]; /* of the last call, if the extent has stages; else 0 */
+    /* The device while it worked, as far as it tells; -1 where it does not. */
+    int32_t sm_clock_mhz;
+    int32_t memory_clock_mhz;
+    int32_t temperature_c;
+    int64_t throttle_reasons; /* NVML clocks event reasons, a bit mask */
 } ssmq_engine_stats;
 
 /* Where numbers come from; texts go into records. */
@@ -81,6 +116,7 @@ typedef struct ssmq_engine_facts {
     char quant_backend[48]; /* who computed the products, e.g. "openblas 0.3.21 + exact int32" */
     char compute_type[32];  /* of quantized products, e.g. "int32" */
     char timer[32];         /* "host clock" | "cuda events" */
+    char algorithms[32];    /* of GEMMs: "fixed" | "measured"; "" where there is no choice */
     char memory_source[32]; /* who counted the memory, e.g. "allocator; weights as stored" */
     char cpu_name[96];
     int32_t n_threads;
@@ -118,6 +154,21 @@ const ssmq_engine_api *ssmq_engine_find(const char *name);
 const char *ssmq_engine_names(void);
 /* Number of devices that an accelerator engine of this build can use; 0 without such an engine. */
 int ssmq_engine_n_devices(void);
+
+/* Bytes that an engine's slabs take for a model and an extent, by what they hold: a pure function,
+ * the one the engine itself sizes them by. False if the engine has none ("cpu", "null"). */
+bool ssmq_engine_sizes(const char *engine, const ssmq_shape *shape, const ssmq_spec *spec,
+                       const ssmq_engine_extent *extent, ssmq_engine_stats *out);
+
+/* What a device reaches on its own, measured: the ceilings that bench compares with. */
+typedef struct ssmq_ceilings {
+    double copy_bytes_per_s; /* large device-to-device copy, bytes read and written */
+    double gemm_flops;       /* FLOP/s of an 8192^3 product in dtype, fp32 accumulation */
+} ssmq_ceilings;
+/* Medians of repeated runs on random numbers.  Fails: SKIP (no device of this kind), NOMEM,
+ * DEVICE. */
+SSMQ_MUST_USE ssmq_status ssmq_engine_ceilings(int device_idx, ssmq_dtype dtype, ssmq_ceilings *out,
+                                               ssmq_err *err);
 
 /* A GPU that the CUDA runtime shows. */
 typedef struct ssmq_gpu {

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cuda/cuda.h - the parts of the CUDA engine. Internal to this folder.
+ *
+ * A layer, for rows = B sequences of T tokens each, row = b * T + t; CT is the compute type (fp32,
+ * fp16 or bf16), and every tensor of type CT is rounded once, where it is stored (spec section 4,
+ * column A):
+ *     u      = norm(residual += o)                     [rows, d]         CT, residual fp32
+ *     zxbcdt = in_proj(u)                              [rows, R_ld]      CT
+ *     xbc    = silu(conv(zxbcdt[x|B|C]))               [rows, conv_dim]  CT
+ *     dt     = clamp(softplus(zxbcdt[dt] + dt_bias))   [B, H, T_pad]     fp32
+ *     cs     = dt A cumulated inside each chunk of Q   [B, H, T_pad]     fp32
+ *     y      = scan(xbc, dt) + D x                     [rows, di]        CT
+ *     u      = gated_norm(y * silu(z))                 [rows, di]        CT
+ *     o      = out_proj(u)                             [rows, d]         CT
+ * T_pad is T rounded up to whole chunks; dt and cs of the padding are 0 and the last cs.
+ *
+ * Determinism: no float atomics; every sum has an order fixed by shape alone, and no value of one
+ * row depends on another row of the batch.
+ *
+ * Every launcher works on a stream, never waits, never allocates, and can be captured in a graph.
+ * Offsets that grow with tokens are 64-bit. Pointers are device pointers unless said otherwise,
+ * tensors are row-major, dense unless a leading dimension is named, and 256-byte aligned. */
+#ifndef SSMQ_ENGINE_CUDA_CUDA_H
+#define SSMQ_ENGINE_CUDA_CUDA_H
+
+#include <cuda_runtime_api.h>
+
+#include "base/status.h"
+#include "engine/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    CUDA_CHUNK_TOKENS = 128, /* Q; segments are multiples of it */
+    CUDA_ALIGN_BYTES = 256,
+    CUDA_STEP_BLOCK = 256 /* decode steps between two looks of the host */
+};
+
+/* Weights of one layer. */
+typedef struct cuda_layer {
+    void *norm;          /* CT [d] */
+    void *in_proj;       /* CT [R_ld, d], rows past R are zero */
+    void *in_proj_bias;  /* CT [R_ld], NULL if none */
+    void *conv;          /* CT [K, conv_dim]: tap by tap, so that channels are contiguous */
+    void *conv_bias;     /* CT [conv_dim], zeros if none */
+    float *dt_bias;      /* [H] */
+    float *A;            /* [H], negative */
+    float *D;            /* [H] */
+    void *gated_norm;    /* CT [di] */
+    void *out_proj;      /* CT [d, di] */
+    void *out_proj_bias; /* CT [d], NULL if none */
+} cuda_layer;
+
+/* What every launcher of one layer's work needs. */
+typedef struct cuda_pass {
+    const ssmq_shape *shape;
+    const cuda_layer *layer; /* NULL outside of layers */
+    ssmq_dtype dtype;        /* CT */
+    ssmq_dtype state_dtype;  /* ST, of the recurrent state */
+    int64_t B, T;            /* rows = B * T; T is 1 in decode */
+    int64_t R_ld;            /* leading dimension of zxbcdt, in numbers */
+    int layer_idx;           /* names the layer in faults */
+    int n_sm;                /* multiprocessors of the device */
+    bool is_chained;         /* kernels may begin while their predecessor ends (device.cuh) */
+    cudaStream_t stream;
+} cuda_pass;
+
+/* The first fault of a call: (layer_idx << 40 | row) of the first row whose norm is not finite, by
+ * atomicMin; CUDA_NO_FAULT if none. layer_idx is L for the final norm, L + 1 for logits. */
+#define CUDA_NO_FAULT (~0ull)
+
+/* ---- norm.cu ---- */
+
+/* residual [rows, d] fp32 = embeddings [V, d] of tokens [B * T]. */
+ssmq_status cuda_embed(const cuda_pass *p, const void *embeddings, const int32_t *tokens,
+                       float *residual, ssmq_err *err);
+
+/* residual += o + 0 (skipped where o is NULL; rounded to CT after the sum unless
+ * shape->residual_in_fp32), then u = residual / sqrt(mean(residual^2) + eps) * weight.
+ * rows counts what is normed: row i reads residual row listed[i] (NULL: i) and writes u row i.
+ * With a list, o must be NULL. */
+typedef struct cuda_norm_call {
+    float *residual;       /* [B * T, d] */
+    const void *o;         /* CT [B * T, d] or NULL */
+    const void *weight;    /* CT [d] */
+    const int64_t *listed; /* [rows] or NULL */
+    int64_t rows;
+    void *u; /* CT [rows, d] */
+    unsigned long long *fault;
+} cuda_norm_call;
+ssmq_status cuda_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *err);
+
+/* u CT [rows, di] = gated_norm(y * silu(z)): groups of di / G channels are normed apart; z is the
+ * first di columns of zxbcdt, y CT [rows, di]. u may be y. */
+ssmq_status cuda_gated_norm(const cuda_pass *p, const void *zxbcdt, const void *y, void *u,
+                            ssmq_err *err);
+
+/* ---- conv.cu ---- */
+
+/* The conv state is a ring: [B, K, conv_dim] CT of one layer, raw inputs of token n of a sequence
+ * (counted from its first) at slot n mod K. *position (device) is how many tokens every sequence
+ * has consumed before this call; nobody here changes it. */
+
+/* xbc CT [rows, conv_dim], dt and cs [B, H, T_pad] from zxbcdt; tokens before the segment come from
+ * the ring (zeros before the start). The ring is not written. */
+ssmq_status cuda_conv(const cuda_pass *p, const void *zxbcdt, const void *ring,
+                      const int64_t *position, void *xbc, float *dt, float *cs, ssmq_err *err);
+
+/* The last min(T, K) raw inputs of the segment into the ring. Launched after cuda_conv(). */
+ssmq_status cuda_conv_keep(const cuda_pass *p, const void *zxbcdt, void *ring,
+                           const int64_t *position, ssmq_err *err);
+
+/* ---- ssd.cu ---- */
+
+typedef struct cuda_ssd_call {
+    const void *xbc;      /* CT [rows, conv_dim] */
+    const float *dt, *cs; /* [B, H, T_pad] */
+    void *state;          /* ST [B, H, P, N] of the layer; moved on by T tokens */
+    void *chunk_states;   /* CT [B, T_pad / Q, H, P, N]: state before each chunk; scratch */
+    void *y;              /* CT [rows, di], D skip included */
+} cuda_ssd_call;
+
+/* True if the tensor-core scan serves these shapes and types; otherwise cuda_ssd() takes the
+ * recurrence token by token, and needs no chunk_states. */
+bool cuda_ssd_is_chunked(const ssmq_shape *shape, ssmq_dtype dtype);
+ssmq_status cuda_ssd(const cuda_pass *p, const cuda_ssd_call *call, ssmq_err *err);
+
+/* ---- step.cu ---- */
+
+/* One token of each sequence: conv with the ring (and its new slot written), dt, state update, y
+ * with D skip.  y CT [B, di]. zxbcdt CT [B, R_ld]. */
+typedef struct cuda_step_call {
+    const void *zxbcdt;
+    void *ring;
+    const int64_t *position;
+    void *state; /* ST [B, H, P, N] of the layer */
+    void *y;
+} cuda_step_call;
+ssmq_status cuda_step(const cuda_pass *p, const cuda_step_call *call, ssmq_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

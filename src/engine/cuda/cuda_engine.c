@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cuda/cuda_engine.c - the table of calls of the CUDA engine. */
+#include "engine/cuda/cuda_engine.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "engine/cuda/check.h"
+#include "engine/cuda/head.h"
+
+enum { MAX_SEQUENCES = 65535, BF16_MAJOR = 8, MAX_STATE_SIZE = 256 };
+
+extern const ssmq_engine_api ssmq_engine_cuda;
+
+static cuda_engine *self(ssmq_engine *engine) {
+    return (cuda_engine *)engine;
+}
+
+/* ---- slabs ---- */
+
+static void slab_free(cuda_slab *slab) {
+    (void)cudaFree(slab->bytes);
+    slab->bytes = NULL;
+    slab->n_bytes = 0;
+}
+
+/* At least n_bytes; what it held is lost. */
+static ssmq_status slab_reserve(cuda_slab *slab, int64_t n_bytes, ssmq_err *err) {
+    if (slab->n_bytes >= n_bytes && slab->bytes != NULL) return SSMQ_OK;
+    slab_free(slab);
+    const cudaError_t error = cudaMalloc((void **)&slab->bytes, (size_t)n_bytes);
+    if (error != cudaSuccess) {
+        /* Out of memory is not sticky, but it stays behind as the last error. */
+        (void)cudaGetLastError();
+        slab->bytes = NULL;
+        size_t n_free = 0, n_total = 0;
+        if (error == cudaErrorMemoryAllocation &&
+            cudaMemGetInfo(&n_free, &n_total) == cudaSuccess) {
+            return SSMQ_FAIL(err, NOMEM, "no %lld bytes of device memory; %zu of %zu are free",
+                             (long long)n_bytes, n_free, n_total);
+        }
+        return cuda_failed(err, error, "cudaMalloc", __FILE__, __LINE__);
+    }
+    slab->n_bytes = n_bytes;
+    return SSMQ_OK;
+}
+
+static void free_extent(cuda_engine *e) {
+    cuda_graphs_drop(e);
+    slab_free(&e->state_slab);
+    slab_free(&e->activation_slab);
+    slab_free(&e->workspace_slab);
+    (void)cudaFreeHost(e->staging.slab);
+    memset(&e->staging, 0, sizeof e->staging);
+    e->is_ready = false;
+}
+
+/* ---- open, close ---- */
+
+static void close_cuda(ssmq_engine *engine) {
+    if (engine == NULL) return;
+    cuda_engine *e = self(engine);
+    (void)cudaSetDevice(e->device_idx);
+    free_extent(e);
+    slab_free(&e->weight_slab);
+    cuda_stages_free(e);
+    for (int i = 0; i <= CUDA_STEP_BLOCK; i++) {
+        if (e->step_ends[i] != NULL) (void)cudaEventDestroy(e->step_ends[i]);
+    }
+    cudaEvent_t const events[] = {e->call_begin, e->call_end, e->staged};
+    for (size_t i = 0; i < sizeof events / sizeof events[0]; i++) {
+        if (events[i] != NULL) (void)cudaEventDestroy(events[i]);
+    }
+    cuda_gemms_close(e->gemms);
+    cuda_nvml_close(e->nvml);
+    if (e->stream != NULL) (void)cudaStreamDestroy(e->stream);
+    ssmq_free(e);
+}
+
+static ssmq_status open_device(cuda_engine *e, const ssmq_engine_options *options, ssmq_err *err) {
+    enum { BUS_ID_BYTES = 32 };
+    char bus_id[BUS_ID_BYTES];
+    int n_devices = 0;
+    CUDA_TRY(cudaGetDeviceCount(&n_devices), err);
+    if (n_devices == 0) return SSMQ_FAIL(err, DEVICE, "the driver shows no device");
+    /* With one visible device a rank, each is the first; with more ranks than devices they share.
+     */
+    e->device_idx = options->device_idx % n_devices;
+    CUDA_TRY(cudaSetDevice(e->device_idx), err);
+    CUDA_TRY(cudaGetDeviceProperties(&e->device, e->device_idx), err);
+    CUDA_TRY(cudaDeviceGetPCIBusId(bus_id, BUS_ID_BYTES, e->device_idx), err);
+    e->nvml = cuda_nvml_open(bus_id);
+    CUDA_TRY(cudaStreamCreateWithFlags(&e->stream, cudaStreamNonBlocking), err);
+    CUDA_TRY(cudaEventCreate(&e->call_begin), err);
+    CUDA_TRY(cudaEventCreate(&e->call_end), err);
+    CUDA_TRY(cudaEventCreateWithFlags(&e->staged, cudaEventDisableTiming), err);
+    for (int i = 0; i <= CUDA_STEP_BLOCK; i++) CUDA_TRY(cudaEventCreate(&e->step_ends[i]), err);
+    return cuda_gemms_open(&e->gemms, options->algorithms_path, err);
+}
+
+static ssmq_status open_cuda(ssmq_engine **out, const ssmq_engine_options *options, ssmq_err *err) {
+    cuda_engine *e = NULL;
+    *out = NULL;
+    SSMQ_TRY(ssmq_calloc(&e, 1, sizeof *e, err));
+    e->base.api = &ssmq_engine_cuda;
+    const ssmq_status status = open_device(e, options, err);
+    if (status != SSMQ_OK) {
+        close_cuda(&e->base);
+        return status;
+    }
+    *out = &e->base;
+    return SSMQ_OK;
+}
+
+/* ---- load, reset ---- */
+
+static ssmq_status supports_cuda(ssmq_engine *engine, const ssmq_shape *shape,
+                                 const ssmq_spec *spec, ssmq_err *err) {
+    const cuda_engine *e = self(engine);
+    const ssmq_precision *p = &spec->precision;
+    if (ssmq_precision_is_quantized(p)) {
+        return SSMQ_FAIL(err, SKIP,
+                         "the CUDA engine has no products of %s weights and %s "
+                         "activations",
+                         ssmq_format_get(p->w_format)->name, ssmq_format_get(p->a_format)->name);
+    }
+    if (e->device.major < BF16_MAJOR && (p->dtype == SSMQ_BF16 || p->state_dtype == SSMQ_BF16)) {
+        return SSMQ_FAIL(err, SKIP, "%s has no bf16: compute capability %d.%d", e->device.name,
+                         e->device.major, e->device.minor);
+    }
+    if (shape->N > MAX_STATE_SIZE) {
+        return SSMQ_FAIL(err, SKIP, "the CUDA engine takes state sizes up to %d, not %lld",
+                         MAX_STATE_SIZE, (long long)shape->N);
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status load_cuda(ssmq_engine *engine, const ssmq_model *model, const ssmq_spec *spec,
+                             ssmq_err *err) {
+    cuda_engine *e = self(engine);
+    SSMQ_TRY(supports_cuda(engine, &model->shape, spec, err));
+    CUDA_TRY(cudaSetDevice(e->device_idx), err);
+    free_extent(e);
+    e->is_loaded = false;
+    e->shape = model->shape;
+    e->spec = *spec;
+    const int64_t n_bytes = cuda_carve_weights(&e->weights, NULL, &e->shape, spec);
+    if (e->weight_slab.n_bytes != n_bytes) slab_free(&e->weight_slab);
+    SSMQ_TRY(slab_reserve(&e->weight_slab, n_bytes, err));
+    (void)cuda_carve_weights(&e->weights, e->weight_slab.bytes, &e->shape, spec);
+    SSMQ_TRY(cuda_load_weights(e, model, err));
+    e->is_loaded = true;
+    return SSMQ_OK;
+}
+
+static ssmq_status make_extent(cuda_engine *e, const ssmq_engine_extent *extent, ssmq_err *err) {
+    const ssmq_shape *s = &e->shape;
+    const cuda_layout *layout = &e->layout;
+    const int64_t B = extent->n_sequences;
+    cuda_graphs_drop(e);
+    e->is_ready = false;
+    cuda_layout_init(&e->layout, s, &e->spec, extent);
+    SSMQ_TRY(slab_reserve(&e->state_slab, layout->state_bytes, err));
+    SSMQ_TRY(slab_reserve(&e->activation_slab, layout->activation_bytes, err));
+    SSMQ_TRY(slab_reserve(&e->workspace_slab, layout->workspace_bytes, err));
+    (void)cuda_carve_state(&e->state, e->state_slab.bytes, s, &e->spec, B);
+    (void)cuda_carve_activations(&e->buffers, e->activation_slab.bytes, s, &e->spec, B,
+                                 layout->segment_tokens);
+    (void)cuda_carve_workspace(&e->buffers, e->workspace_slab.bytes, s, layout->head_rows);
+    (void)cudaFreeHost(e->staging.slab);
+    memset(&e->staging, 0, sizeof e->staging);
+    const int64_t n_bytes = cuda_carve_staging(&e->staging, NULL, B, layout->rows);
+    char *slab = NULL;
+    CUDA_TRY(cudaMallocHost((void **)&slab, (size_t)n_bytes), err);
+    (void)cuda_carve_staging(&e->staging, slab, B, layout->rows);
+    e->staging.slab = slab;
+    CUDA_TRY(cudaMemsetAsync(e->buffers.partial, 0,
+                             (size_t)cuda_sample_partial_bytes(layout->head_rows), e->stream),
+             err);
+    cuda_gemms_set_workspace(e->gemms, e->buffers.gemm_workspace);
+    cuda_gemms_set_timed(e->gemms, extent->is_timed);
+    return cuda_stages_set(e, extent->has_stages, err);
+}
+
+static bool same_extent(const ssmq_engine_extent *a, const ssmq_engine_extent *b) {
+    return a->n_sequences == b->n_sequences && a->max_segment_tokens == b->max_segment_tokens &&
+           a->is_timed == b->is_timed && a->has_stages == b->has_stages;
+}
+
+static ssmq_status reset_cuda(ssmq_engine *engine, const ssmq_engine_extent *extent,
+                              ssmq_err *err) {
+    cuda_engine *e = self(engine);
+    if (!e->is_loaded) return SSMQ_FAIL(err, INTERNAL, "reset before load");
+    if (extent->n_sequences < 1 || extent->max_segment_tokens < 1 ||
+        extent->n_sequences > MAX_SEQUENCES) {
+        return SSMQ_FAIL(err, CONFIG, "an extent needs a token and 1 to %d sequences",
+                         MAX_SEQUENCES);
+    }
+    CUDA_TRY(cudaSetDevice(e->device_idx), err);
+    /* No error of the work before may surface in what comes now. */
+    CUDA_TRY(cudaStreamSynchronize(e->stream), err);
+    if (!e->is_ready || !same_extent(&e->extent, extent)) {
+        const ssmq_status status = make_extent(e, extent, err);
+        if (status != SSMQ_OK) {
+            free_extent(e);
+            return status;
+        }
+        e->extent = *extent;
+        e->is_ready = true;
+    }
+    CUDA_TRY(cudaMemsetAsync(e->state_slab.bytes, 0, (size_t)e->layout.state_bytes, e->stream),
+             err);
+    CUDA_TRY(cudaMemsetAsync(e->buffers.fault, 0xff, 2 * sizeof *e->buffers.fault, e->stream), err);
+    CUDA_TRY(cudaStreamSynchronize(e->stream), err);
+    e->position = 0;
+    return SSMQ_OK;
+}
+
+/* ---- calls ---- */
+
+/* Ids come from the user's text or tokenizer; a table look-up must not trust them. */
+static ssmq_status check_ids(const cuda_engine *e, const int32_t *ids, int64_t n, int32_t least,
+                             ssmq_err *err) {
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < least || ids[i] >= e->shape.V) {
+            return SSMQ_FAIL(err, CONFIG, "token id %d at place %lld; the model has ids 0 to %lld",
+                             ids[i], (long long)i, (long long)e->shape.V - 1);
+        }
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status begin_call(cuda_engine *e, ssmq_err *err) {
+    if (!e->is_ready) return SSMQ_FAIL(err, INTERNAL, "prefill or decode before reset");
+    memset(e->stages.ns, 0, sizeof e->stages.ns);
+    CUDA_TRY(cudaSetDevice(e->device_idx), err);
+    return SSMQ_OK;
+}
+
+static int64_t larger(int64_t a, int64_t b) {
+    return a > b ? a : b;
+}
+
+/* What a call of T tokens a sequence holds of the slabs, with n_head rows of logits. */
+static ssmq_status end_call(cuda_engine *e, int64_t T, int64_t n_head, ssmq_err *err) {
+    cuda_buffers unused;
+    ssmq_engine_stats *peaks = &e->peaks;
+    const double ns_per_ms = 1e6;
+    float ms = 0.0f;
+    CUDA_TRY(cudaEventElapsedTime(&ms, e->call_begin, e->call_end), err);
+    e->last_call_ns = (int64_t)((double)ms * ns_per_ms);
+    const int64_t activations =
+        cuda_carve_activations(&unused, NULL, &e->shape, &e->spec, e->extent.n_sequences,
+                               T < e->layout.segment_tokens ? T : e->layout.segment_tokens);
+    const int64_t workspace = cuda_carve_workspace(
+        &unused, NULL, &e->shape, n_head < e->layout.head_rows ? n_head : e->layout.head_rows);
+    peaks->activation_bytes = larger(peaks->activation_bytes, activations);
+    peaks->workspace_bytes = larger(peaks->workspace_bytes, workspace);
+    return SSMQ_OK;
+}
+
+static ssmq_status prefill_cuda(ssmq_engine *engine, const ssmq_prefill *call, ssmq_err *err) {
+    cuda_engine *e = self(engine);
+    SSMQ_TRY(begin_call(e, err));
+    const int64_t B = e->extent.n_sequences, n = B * call->n_tokens;
+    SSMQ_TRY(check_ids(e, call->tokens, n, 0, err));
+    if (call->targets != NULL) SSMQ_TRY(check_ids(e, call->targets, n, -1, err));
+    SSMQ_TRY(cuda_prefill(e, call, err));
+    return end_call(e, call->n_tokens, call->targets != NULL ? n : B, err);
+}
+
+static ssmq_status decode_cuda(ssmq_engine *engine, const ssmq_decode *call, ssmq_err *err) {
+    cuda_engine *e = self(engine);
+    SSMQ_TRY(begin_call(e, err));
+    const int64_t B = e->extent.n_sequences;
+    SSMQ_TRY(check_ids(e, call->first, B, 0, err));
+    if (call->forced != NULL) SSMQ_TRY(check_ids(e, call->forced, B * call->n_steps, 0, err));
+    SSMQ_TRY(cuda_decode(e, call, err));
+    return end_call(e, 1, B, err);
+}
+
+/* ---- what it says of itself ---- */
+
+static void take_stats_cuda(ssmq_engine *engine, ssmq_engine_stats *out) {
+    cuda_engine *e = self(engine);
+    *out = e->peaks;
+    out->weight_bytes = e->is_loaded ? e->weight_slab.n_bytes : 0;
+    out->state_bytes = e->is_ready ? e->layout.state_bytes : 0;
+    out->peak_bytes =
+        out->weight_bytes + out->state_bytes + out->activation_bytes + out->workspace_bytes;
+    out->last_call_ns = e->last_call_ns;
+    memcpy(out->stage_ns, e->stages.ns, sizeof out->stage_ns);
+    out->sm_clock_mhz = out->memory_clock_mhz = out->temperature_c = -1;
+    out->throttle_reasons = -1;
+    if (e->nvml != NULL) cuda_nvml_read(e->nvml, out);
+    memset(&e->peaks, 0, sizeof e->peaks);
+}
+
+static bool alive_cuda(ssmq_engine *engine) {
+    cuda_engine *e = self(engine);
+    if (e->is_lost) return false;
+    if (cudaSetDevice(e->device_idx) != cudaSuccess) return false;
+    void *probe = NULL;
+    /* An error that is not sticky is gone after it was read once. */
+    (void)cudaGetLastError();
+    const bool is_alive = cudaStreamSynchronize(e->stream) == cudaSuccess &&
+                          cudaMalloc(&probe, CUDA_ALIGN_BYTES) == cudaSuccess &&
+                          cudaMemset(probe, 0, CUDA_ALIGN_BYTES) == cudaSuccess &&
+                          cudaDeviceSynchronize() == cudaSuccess;
+    (void)cudaFree(probe);
+    e->is_lost = !is_alive;
+    return is_alive;
+}
+
+static void describe_cuda(ssmq_engine *engine, ssmq_engine_facts *out) {
+    const cuda_engine *e = self(engine);
+    char version[sizeof out->cublaslt];
+    int runtime = 0, driver = 0;
+    memset(out, 0, sizeof *out);
+    ssmq_field_set(out->device, sizeof out->device, "cuda");
+    ssmq_field_set(out->gpu_name, sizeof out->gpu_name, e->device.name);
+    (void)cudaRuntimeGetVersion(&runtime);
+    (void)snprintf(out->cuda, sizeof out->cuda, "%d.%d", runtime / 1000, runtime % 1000 / 10);
+    if (e->nvml == NULL || !cuda_nvml_driver(e->nvml, out->driver, sizeof out->driver)) {
+        (void)cudaDriverGetVersion(&driver);
+        (void)snprintf(out->driver, sizeof out->driver, "CUDA %d.%d", driver / 1000,
+                       driver % 1000 / 10);
+    }
+    cuda_gemms_version(version, sizeof version);
+    ssmq_field_set(out->cublaslt, sizeof out->cublaslt, version);
+    (void)snprintf(out->quant_backend, sizeof out->quant_backend, "cuBLASLt %s", version);
+    ssmq_field_set(out->compute_type, sizeof out->compute_type, "fp32");
+    ssmq_field_set(out->timer, sizeof out->timer, "cuda events");
+    ssmq_field_set(out->algorithms, sizeof out->algorithms,
+                   e->is_ready && e->extent.is_timed ? "measured" : "fixed");
+    ssmq_field_set(out->memory_source, sizeof out->memory_source, "slabs, as used by the phase");
+    out->n_threads = 1;
+}
+
+const ssmq_engine_api ssmq_engine_cuda = {
+    .name = "cuda",
+    .open = open_cuda,
+    .supports = supports_cuda,
+    .load = load_cuda,
+    .reset = reset_cuda,
+    .prefill = prefill_cuda,
+    .decode = decode_cuda,
+    .take_stats = take_stats_cuda,
+    .alive = alive_cuda,
+    .close = close_cuda,
+    .describe = describe_cuda,
+};

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cuda/cuda_engine.h - the engine's own structure, and the calls that its files offer one
+ * another. Internal to this folder. Nothing is allocated between reset and the next reset. */
+#ifndef SSMQ_ENGINE_CUDA_CUDA_ENGINE_H
+#define SSMQ_ENGINE_CUDA_CUDA_ENGINE_H
+
+#include "engine/cuda/cuda.h"
+#include "engine/cuda/gemm.h"
+#include "engine/cuda/layout.h"
+#include "engine/cuda/nvml.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum {
+    CUDA_MAX_GRAPHS = 8,
+    CUDA_MAX_MARKS = 8 * SSMQ_MAX_LAYERS + 8 /* ends of stages in one graph */
+};
+
+typedef struct cuda_graph {
+    int64_t T; /* 0: one decode step */
+    cudaGraphExec_t exec;
+    int n_marks;
+    ssmq_stage stage_of[CUDA_MAX_MARKS];
+} cuda_graph;
+
+/* Marks at the ends of stages, recorded on the device while a graph runs. */
+typedef struct cuda_stage_clock {
+    bool is_on;
+    int n_marks; /* in the order of recording; the first is the beginning */
+    cudaEvent_t marks[CUDA_MAX_MARKS];
+    ssmq_stage stage_of[CUDA_MAX_MARKS];
+    int64_t ns[SSMQ_N_STAGES]; /* of the call */
+} cuda_stage_clock;
+
+typedef struct cuda_slab {
+    char *bytes;
+    int64_t n_bytes;
+} cuda_slab;
+
+typedef struct cuda_engine {
+    ssmq_engine base;
+    int device_idx;
+    struct cudaDeviceProp device;
+    cudaStream_t stream;
+    cuda_gemms *gemms;
+    cuda_nvml *nvml; /* NULL where there is none */
+    bool is_lost;    /* the context answers nothing but errors */
+    ssmq_shape shape;
+    ssmq_spec spec;
+    bool is_loaded, is_ready; /* ready: reset was called after load */
+    cuda_slab weight_slab, state_slab, activation_slab, workspace_slab;
+    cuda_weights weights;
+    ssmq_engine_extent extent;
+    cuda_layout layout;
+    cuda_state state;
+    cuda_buffers buffers;
+    cuda_staging staging;
+    int64_t position; /* of the host: as *state.position */
+    cuda_graph graphs[CUDA_MAX_GRAPHS];
+    int n_graphs;
+    cuda_stage_clock stages;
+    cudaEvent_t call_begin, call_end, staged;
+    cudaEvent_t step_ends[CUDA_STEP_BLOCK + 1];
+    int64_t last_call_ns;
+    ssmq_engine_stats peaks; /* since the last take_stats */
+} cuda_engine;
+
+/* ceilings.cu: ssmq_engine_ceilings(). */
+SSMQ_MUST_USE ssmq_status cuda_measure_ceilings(int device_idx, ssmq_dtype dtype,
+                                                ssmq_ceilings *out, ssmq_err *err);
+/* load.cu: fills the weight slab from the checkpoint.  Fails: DEVICE, NOMEM. */
+SSMQ_MUST_USE ssmq_status cuda_load_weights(cuda_engine *e, const ssmq_model *model, ssmq_err *err);
+
+/* forward.c */
+/* A segment of T tokens of every sequence, whose ids lie in buffers.tokens, through all layers;
+ * the last layer's o is added to the residual.  Fails: DEVICE. */
+SSMQ_MUST_USE ssmq_status cuda_forward_segment(cuda_engine *e, int64_t T, ssmq_err *err);
+/* One token of every sequence, from buffers.tokens to the next tokens there. */
+SSMQ_MUST_USE ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err);
+/* Logits of the rows in buffers.listed[first, first + n), n <= head_rows, of a segment of T tokens,
+ * into buffers.logits; with has_nll also buffers.nll of those rows. */
+SSMQ_MUST_USE ssmq_status cuda_forward_head(cuda_engine *e, int64_t first, int64_t n, bool has_nll,
+                                            ssmq_err *err);
+/* Chooses the algorithms of the products of a segment of T tokens, or of a step (T = 0). */
+SSMQ_MUST_USE ssmq_status cuda_forward_prepare(cuda_engine *e, int64_t T, ssmq_err *err);
+
+/* graph.c: as the two calls above, through a graph that is captured at first use. */
+SSMQ_MUST_USE ssmq_status cuda_graph_run(cuda_engine *e, int64_t T, ssmq_err *err);
+void cuda_graphs_drop(cuda_engine *e);
+
+/* prefill.c, decode.c: the calls of the table. */
+SSMQ_MUST_USE ssmq_status cuda_prefill(cuda_engine *e, const ssmq_prefill *call, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status cuda_decode(cuda_engine *e, const ssmq_decode *call, ssmq_err *err);
+/* fault.c: NUMERIC and where, if one of the first n words of staging.fault is a fault: word i is of
+ * T tokens of each sequence that begin at token first + i * step_tokens.  Clears the device's word
+ * then. */
+typedef struct cuda_fault_words {
+    int64_t n, first, step_tokens, T;
+} cuda_fault_words;
+SSMQ_MUST_USE ssmq_status cuda_check_faults(cuda_engine *e, const cuda_fault_words *words,
+                                            ssmq_err *err);
+
+/* stage.c: times of stages, where the extent asks for them. A graph begins with cuda_stage_begin()
+ * and every stage in it ends with cuda_stage_end(); after its run, cuda_stages_collect() waits and
+ * adds up. All do nothing while stages are off. */
+SSMQ_MUST_USE ssmq_status cuda_stage_begin(cuda_engine *e, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status cuda_stage_end(cuda_engine *e, ssmq_stage stage, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status cuda_stages_collect(cuda_engine *e, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status cuda_stages_set(cuda_engine *e, bool is_on, ssmq_err *err);
+void cuda_stages_free(cuda_engine *e);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

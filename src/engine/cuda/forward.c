@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cuda/forward.c - a segment, or one token of each sequence, through all layers. Launches
+ * only: everything here can be captured in a graph. */
+#include "engine/cuda/check.h"
+#include "engine/cuda/cuda_engine.h"
+#include "engine/cuda/head.h"
+
+/* Programmatic dependent launch came with this compute capability. */
+enum { CHAINED_MAJOR = 9 };
+
+static cuda_pass pass_of(const cuda_engine *e, int64_t layer_idx, int64_t T) {
+    const ssmq_precision *precision = &e->spec.precision;
+    const cuda_pass p = {
+        .shape = &e->shape,
+        .layer = layer_idx < e->shape.L ? &e->weights.layers[layer_idx] : NULL,
+        .dtype = precision->dtype,
+        .state_dtype = precision->state_dtype,
+        .B = e->extent.n_sequences,
+        .T = T,
+        .R_ld = e->layout.R_ld,
+        .layer_idx = (int)layer_idx,
+        .n_sm = e->device.multiProcessorCount,
+        .is_chained = e->device.major >= CHAINED_MAJOR,
+        .stream = e->stream,
+    };
+    return p;
+}
+
+static void *state_of(const cuda_engine *e, int64_t layer_idx) {
+    const ssmq_shape *s = &e->shape;
+    const int64_t size = (int64_t)ssmq_dtype_bytes(e->spec.precision.state_dtype);
+    return e->state.ssm + layer_idx * e->extent.n_sequences * s->H * s->P * s->N * size;
+}
+
+static void *ring_of(const cuda_engine *e, int64_t layer_idx) {
+    const ssmq_shape *s = &e->shape;
+    const int64_t size = (int64_t)ssmq_dtype_bytes(e->spec.precision.dtype);
+    return e->state.ring + layer_idx * e->extent.n_sequences * s->K * s->conv_dim * size;
+}
+
+static cuda_gemm_call in_proj_call(const cuda_engine *e, const cuda_layer *layer, int64_t T) {
+    const int64_t tokens = T > 0 ? T : 1;
+    const cuda_gemm_call call = {
+        .shape = {.M = e->extent.n_sequences * tokens,
+                  .N = e->layout.R_ld,
+                  .K = e->shape.d,
+                  .y_ld = e->layout.R_ld,
+                  .dtype = e->spec.precision.dtype,
+                  .y_dtype = e->spec.precision.dtype,
+                  .has_bias = layer->in_proj_bias != NULL,
+                  .is_decode = T == 0},
+        .x = e->buffers.u,
+        .w = layer->in_proj,
+        .bias = layer->in_proj_bias,
+        .y = e->buffers.zxbcdt,
+        .stream = e->stream,
+    };
+    return call;
+}
+
+static cuda_gemm_call out_proj_call(const cuda_engine *e, const cuda_layer *layer, int64_t T) {
+    cuda_gemm_call call = in_proj_call(e, layer, T);
+    call.shape.N = e->shape.d;
+    call.shape.K = e->shape.di;
+    call.shape.y_ld = e->shape.d;
+    call.shape.has_bias = layer->out_proj_bias != NULL;
+    call.w = layer->out_proj;
+    call.bias = layer->out_proj_bias;
+    call.y = e->buffers.o;
+    return call;
+}
+
+static cuda_gemm_call head_call(const cuda_engine *e, int64_t rows, bool is_decode) {
+    const cuda_gemm_call call = {
+        .shape = {.M = rows,
+                  .N = e->layout.V_ld,
+                  .K = e->shape.d,
+                  .y_ld = e->layout.V_ld,
+                  .dtype = e->spec.precision.dtype,
+                  .y_dtype = SSMQ_F32,
+                  .is_decode = is_decode},
+        .x = e->buffers.u,
+        .w = e->weights.head,
+        .y = e->buffers.logits,
+        .stream = e->stream,
+    };
+    return call;
+}
+
+/* residual += o of the layer before, and its norm into u. */
+static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight,
+                        unsigned long long *fault, ssmq_err *err) {
+    const cuda_norm_call call = {
+        .residual = e->buffers.residual,
+        .o = p->layer_idx > 0 ? e->buffers.o : NULL,
+        .weight = weight,
+        .rows = p->B * p->T,
+        .u = e->buffers.u,
+        .fault = fault,
+    };
+    SSMQ_TRY(cuda_norm(p, &call, err));
+    return cuda_stage_end(e, SSMQ_STAGE_NORM, err);
+}
+
+static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
+    const cuda_buffers *b = &e->buffers;
+    void *ring = ring_of(e, p->layer_idx);
+    const cuda_ssd_call call = {
+        .xbc = b->xbc,
+        .dt = b->dt,
+        .cs = b->cs,
+        .state = state_of(e, p->layer_idx),
+        .chunk_states = b->chunk_states,
+        .y = b->y,
+    };
+    SSMQ_TRY(cuda_conv(p, b->zxbcdt, ring, e->state.position, b->xbc, b->dt, b->cs, err));
+    SSMQ_TRY(cuda_conv_keep(p, b->zxbcdt, ring, e->state.position, err));
+    SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_CONV, err));
+    SSMQ_TRY(cuda_ssd(p, &call, err));
+    return cuda_stage_end(e, SSMQ_STAGE_SSD, err);
+}
+
+static ssmq_status mix_step(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
+    const cuda_step_call call = {
+        .zxbcdt = e->buffers.zxbcdt,
+        .ring = ring_of(e, p->layer_idx),
+        .position = e->state.position,
+        .state = state_of(e, p->layer_idx),
+        .y = e->buffers.y,
+    };
+    SSMQ_TRY(cuda_step(p, &call, err));
+    return cuda_stage_end(e, SSMQ_STAGE_SSD, err);
+}
+
+/* T = 0: one decode step. */
+static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, ssmq_err *err) {
+    const cuda_layer *layer = &e->weights.layers[layer_idx];
+    const cuda_pass p = pass_of(e, layer_idx, T > 0 ? T : 1);
+    const cuda_gemm_call in_proj = in_proj_call(e, layer, T);
+    const cuda_gemm_call out_proj = out_proj_call(e, layer, T);
+    SSMQ_TRY(norm(e, &p, layer->norm, e->buffers.fault, err));
+    SSMQ_TRY(cuda_gemm(e->gemms, &in_proj, err));
+    SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_IN_PROJ, err));
+    SSMQ_TRY(T > 0 ? mix_segment(e, &p, err) : mix_step(e, &p, err));
+    SSMQ_TRY(cuda_gated_norm(&p, e->buffers.zxbcdt, e->buffers.y, e->buffers.u, err));
+    SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_GATED_NORM, err));
+    SSMQ_TRY(cuda_gemm(e->gemms, &out_proj, err));
+    return cuda_stage_end(e, SSMQ_STAGE_OUT_PROJ, err);
+}
+
+static ssmq_status forward_layers(cuda_engine *e, int64_t T, ssmq_err *err) {
+    const cuda_pass p = pass_of(e, 0, T > 0 ? T : 1);
+    SSMQ_TRY(cuda_stage_begin(e, err));
+    SSMQ_TRY(cuda_embed(&p, e->weights.embeddings, e->buffers.tokens, e->buffers.residual, err));
+    SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_EMBED, err));
+    for (int64_t i = 0; i < e->shape.L; i++) SSMQ_TRY(forward_layer(e, i, T, err));
+    return SSMQ_OK;
+}
+
+ssmq_status cuda_forward_segment(cuda_engine *e, int64_t T, ssmq_err *err) {
+    const cuda_pass p = pass_of(e, e->shape.L, T);
+    SSMQ_TRY(forward_layers(e, T, err));
+    /* For its sum alone: only rows that are asked for have a final norm that may be at fault. */
+    SSMQ_TRY(norm(e, &p, e->weights.norm_f, e->buffers.fault + 1, err));
+    return cuda_advance(e->state.position, T, e->stream, err);
+}
+
+ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
+    const cuda_buffers *b = &e->buffers;
+    const cuda_pass p = pass_of(e, e->shape.L, 1);
+    const cuda_gemm_call head = head_call(e, p.B, true);
+    const cuda_sample_call sample = {
+        .logits = b->logits,
+        .B = p.B,
+        .V = e->shape.V,
+        .ld = e->layout.V_ld,
+        .L = e->shape.L,
+        .partial = b->partial,
+        .forced = b->forced,
+        .argmax = b->argmax,
+        .nll = b->step_nll,
+        .tokens = b->tokens,
+        .control = b->control,
+        .position = e->state.position,
+        .fault = b->fault,
+        .step_fault = b->step_fault,
+        .stream = e->stream,
+    };
+    SSMQ_TRY(forward_layers(e, 0, err));
+    SSMQ_TRY(norm(e, &p, e->weights.norm_f, b->fault, err));
+    SSMQ_TRY(cuda_gemm(e->gemms, &head, err));
+    SSMQ_TRY(cuda_sample(&sample, err));
+    return cuda_stage_end(e, SSMQ_STAGE_HEAD, err);
+}
+
+ssmq_status cuda_forward_head(cuda_engine *e, int64_t first, int64_t n, bool has_nll,
+                              ssmq_err *err) {
+    const cuda_buffers *b = &e->buffers;
+    const cuda_pass p = pass_of(e, e->shape.L, 1);
+    const cuda_norm_call norm_call = {
+        .residual = b->residual,
+        .weight = e->weights.norm_f,
+        .listed = b->listed + first,
+        .rows = n,
+        .u = b->u,
+        .fault = b->fault,
+    };
+    const cuda_gemm_call head = head_call(e, n, false);
+    const cuda_nll_call nll = {
+        .logits = b->logits,
+        .n = n,
+        .V = e->shape.V,
+        .ld = e->layout.V_ld,
+        .L = e->shape.L,
+        .targets = b->targets + first,
+        .listed = b->listed + first,
+        .nll = has_nll ? b->nll + first : NULL,
+        .fault = b->fault,
+        .stream = e->stream,
+    };
+    SSMQ_TRY(cuda_norm(&p, &norm_call, err));
+    SSMQ_TRY(cuda_gemm(e->gemms, &head, err));
+    return cuda_nll(&nll, err);
+}
+
+ssmq_status cuda_forward_prepare(cuda_engine *e, int64_t T, ssmq_err *err) {
+    const void *in_proj[SSMQ_MAX_LAYERS], *out_proj[SSMQ_MAX_LAYERS];
+    const int64_t L = e->shape.L;
+    for (int64_t i = 0; i < L; i++) {
+        in_proj[i] = e->weights.layers[i].in_proj;
+        out_proj[i] = e->weights.layers[i].out_proj;
+    }
+    const cuda_gemm_call in_call = in_proj_call(e, &e->weights.layers[0], T);
+    const cuda_gemm_call out_call = out_proj_call(e, &e->weights.layers[0], T);
+    SSMQ_TRY(cuda_gemms_prepare(e->gemms, &in_call, in_proj, L, err));
+    SSMQ_TRY(cuda_gemms_prepare(e->gemms, &out_call, out_proj, L, err));
+    if (T > 0) return SSMQ_OK;
+    const void *head[] = {e->weights.head};
+    const cuda_gemm_call call = head_call(e, e->extent.n_sequences, true);
+    return cuda_gemms_prepare(e->gemms, &call, head, 1, err);
+}

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/cuda/gemm.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <cublasLt.h>
+
+#include "base/mem.h"
+#include "base/str.h"
+#include "engine/cuda/algorithms.h"
+#include "engine/cuda/check.h"
+
+enum {
+    MAX_PLANS = 256,
+    MAX_CANDIDATES = 24,
+    /* M at which fixed algorithms are asked for. */
+    FIXED_PREFILL_ROWS = 2048,
+    FIXED_DECODE_ROWS = 16,
+    TIMED_RUNS = 5,   /* graph launches a candidate */
+    TIMED_CALLS = 12, /* products in one of them */
+    MAX_ALIGN_BYTES = 256
+};
+
+/* Everything that one shape needs at launch. */
+typedef struct plan {
+    cuda_gemm_shape shape;
+    bool is_measured;
+    cublasLtMatmulDesc_t desc;
+    cublasLtMatrixLayout_t w, x, y;
+    cublasLtMatmulAlgo_t algo;
+    size_t workspace_bytes;
+} plan;
+
+struct cuda_gemms {
+    cublasLtHandle_t handle;
+    void *workspace;
+    bool is_timed;
+    int n_plans;
+    plan plans[MAX_PLANS];
+    cuda_algorithms *algorithms;
+};
+
+static ssmq_status lt_failed(ssmq_err *err, cublasStatus_t status, const char *call, int line) {
+    const ssmq_status code = status == CUBLAS_STATUS_ALLOC_FAILED ? SSMQ_NOMEM : SSMQ_DEVICE;
+    return ssmq_err_set(err, code, __FILE__, line, "cuBLASLt error %d, %s, in %s", (int)status,
+                        cublasLtGetStatusString(status), call);
+}
+
+#define LT_TRY(call, err)                                                                          \
+    do {                                                                                           \
+        const cublasStatus_t lt_try_ = (call);                                                     \
+        if (lt_try_ != CUBLAS_STATUS_SUCCESS) return lt_failed((err), lt_try_, #call, __LINE__);   \
+    } while (0)
+
+static cudaDataType_t type_of(ssmq_dtype dtype) {
+    if (dtype == SSMQ_F32) return CUDA_R_32F;
+    return dtype == SSMQ_F16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
+void cuda_gemms_version(char *out, size_t out_bytes) {
+    const size_t version = cublasLtGetVersion();
+    (void)snprintf(out, out_bytes, "%zu.%zu.%zu", version / 10000, version / 100 % 100,
+                   version % 100);
+}
+
+ssmq_status cuda_gemms_open(cuda_gemms **out, const char *algorithms_path, ssmq_err *err) {
+    cuda_gemms *g = NULL;
+    *out = NULL;
+    SSMQ_TRY(ssmq_calloc(&g, 1, sizeof *g, err));
+    ssmq_status status = cuda_algorithms_open(&g->algorithms, algorithms_path, err);
+    if (status != SSMQ_OK) {
+        ssmq_free(g);
+        return status;
+    }
+    const cublasStatus_t created = cublasLtCreate(&g->handle);
+    if (created != CUBLAS_STATUS_SUCCESS) {
+        cuda_algorithms_close(g->algorithms);
+        ssmq_free(g);
+        return lt_failed(err, created, "cublasLtCreate", __LINE__);
+    }
+    *out = g;
+    return SSMQ_OK;
+}
+
+static void plan_free(plan *p) {
+    if (p->desc != NULL) (void)cublasLtMatmulDescDestroy(p->desc);
+    if (p->w != NULL) (void)cublasLtMatrixLayoutDestroy(p->w);
+    if (p->x != NULL) (void)cublasLtMatrixLayoutDestroy(p->x);
+    if (p->y != NULL) (void)cublasLtMatrixLayoutDestroy(p->y);
+}
+
+void cuda_gemms_close(cuda_gemms *gemms) {
+    if (gemms == NULL) return;
+    for (int i = 0; i < gemms->n_plans; i++) plan_free(&gemms->plans[i]);
+    (void)cublasLtDestroy(gemms->handle);
+    cuda_algorithms_close(gemms->algorithms);
+    ssmq_free(gemms);
+}
+
+void cuda_gemms_set_workspace(cuda_gemms *gemms, void *workspace) {
+    gemms->workspace = workspace;
+}
+
+void cuda_gemms_set_timed(cuda_gemms *gemms, bool is_timed) {
+    gemms->is_timed = is_timed;
+}
+
+/* Descriptors for M rows: row-major Y = X W^T is column-major Y^T = W X^T, so that A is W with
+ * transposition, B is X, and cuBLASLt's m is N. */
+static ssmq_status describe(plan *p, int64_t M, const void *bias, ssmq_err *err) {
+    const cuda_gemm_shape *s = &p->shape;
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const uint64_t N = (uint64_t)s->N, K = (uint64_t)s->K;
+    LT_TRY(cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), err);
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                          sizeof transposed),
+           err);
+    if (s->has_bias) {
+        const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+        const cudaDataType_t type = type_of(s->dtype);
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                              sizeof epilogue),
+               err);
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type,
+                                              sizeof type),
+               err);
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                              sizeof bias),
+               err);
+    }
+    LT_TRY(cublasLtMatrixLayoutCreate(&p->w, type_of(s->dtype), K, N, s->K), err);
+    LT_TRY(cublasLtMatrixLayoutCreate(&p->x, type_of(s->dtype), K, (uint64_t)M, s->K), err);
+    LT_TRY(cublasLtMatrixLayoutCreate(&p->y, type_of(s->y_dtype), N, (uint64_t)M, s->y_ld), err);
+    return SSMQ_OK;
+}
+
+/* Largest power of two that divides the bytes of a leading dimension. */
+static uint32_t alignment_of(int64_t ld, ssmq_dtype dtype) {
+    const uint64_t bytes = (uint64_t)ld * ssmq_dtype_bytes(dtype);
+    const uint64_t power = bytes & (~bytes + 1);
+    return power < MAX_ALIGN_BYTES ? (uint32_t)power : MAX_ALIGN_BYTES;
+}
+
+/* Heuristics in the library's order; *n may be 0. */
+static ssmq_status ask(const cuda_gemms *g, const plan *p, uint32_t reductions, int max_results,
+                       cublasLtMatmulHeuristicResult_t *results, int *n, ssmq_err *err) {
+    const cuda_gemm_shape *s = &p->shape;
+    const size_t workspace_bytes = CUDA_GEMM_WORKSPACE_BYTES;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t name;
+        uint32_t value;
+    } limits[] = {
+        {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(s->K, s->dtype)},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(s->K, s->dtype)},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(s->y_ld, s->y_dtype)},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(s->y_ld, s->y_dtype)},
+    };
+    cublasLtMatmulPreference_t preference = NULL;
+    *n = 0;
+    LT_TRY(cublasLtMatmulPreferenceCreate(&preference), err);
+    cublasStatus_t status =
+        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                             &workspace_bytes, sizeof workspace_bytes);
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        if (status != CUBLAS_STATUS_SUCCESS) break;
+        status = cublasLtMatmulPreferenceSetAttribute(preference, limits[i].name, &limits[i].value,
+                                                      sizeof limits[i].value);
+    }
+    if (status == CUBLAS_STATUS_SUCCESS) {
+        status = cublasLtMatmulAlgoGetHeuristic(g->handle, p->desc, p->w, p->x, p->y, p->y,
+                                                preference, max_results, results, n);
+    }
+    (void)cublasLtMatmulPreferenceDestroy(preference);
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED) {
+        *n = 0;
+        return SSMQ_OK;
+    }
+    LT_TRY(status, err);
+    return SSMQ_OK;
+}
+
+static ssmq_status no_algorithm(const cuda_gemm_shape *s, ssmq_err *err) {
+    return SSMQ_FAIL(err, SKIP, "cuBLASLt has no algorithm for M %lld, N %lld, K %lld, %s to %s",
+                     (long long)s->M, (long long)s->N, (long long)s->K, ssmq_dtype_name(s->dtype),
+                     ssmq_dtype_name(s->y_dtype));
+}
+
+/* The library's first choice at a representative M that also takes this M: a function of N, K,
+ * types, device and library alone, whatever M is. */
+static ssmq_status choose_fixed(const cuda_gemms *g, plan *p, const void *bias, ssmq_err *err) {
+    cublasLtMatmulHeuristicResult_t results[MAX_CANDIDATES], checked;
+    plan typical = {.shape = p->shape};
+    int n = 0;
+    ssmq_status status = SSMQ_OK;
+    SSMQ_TRY_OR(
+        describe(&typical, p->shape.is_decode ? FIXED_DECODE_ROWS : FIXED_PREFILL_ROWS, bias, err),
+        out);
+    SSMQ_TRY_OR(ask(g, &typical, CUBLASLT_REDUCTION_SCHEME_NONE, MAX_CANDIDATES, results, &n, err),
+                out);
+    status = SSMQ_SKIP;
+    for (int i = 0; i < n && status != SSMQ_OK; i++) {
+        if (cublasLtMatmulAlgoCheck(g->handle, p->desc, p->w, p->x, p->y, p->y, &results[i].algo,
+                                    &checked) != CUBLAS_STATUS_SUCCESS ||
+            checked.workspaceSize > CUDA_GEMM_WORKSPACE_BYTES) {
+            continue;
+        }
+        p->algo = results[i].algo;
+        p->workspace_bytes = checked.workspaceSize;
+        status = SSMQ_OK;
+    }
+    if (status != SSMQ_OK) status = no_algorithm(&p->shape, err);
+out:
+    plan_free(&typical);
+    return status;
+}
+
+static cublasStatus_t multiply(const cuda_gemms *g, const plan *p, const cuda_gemm_call *call,
+                               const void *w) {
+    const float one = 1.0f, zero = 0.0f;
+    return cublasLtMatmul(g->handle, p->desc, &one, w, p->w, call->x, p->x, &zero, call->y, p->y,
+                          call->y, p->y, &p->algo, g->workspace, p->workspace_bytes, call->stream);
+}
+
+/* Products of one candidate as a graph, so that the host's launches are not what is timed. */
+static cudaError_t record_candidate(const cuda_gemms *g, const plan *p, const cuda_gemm_call *call,
+                                    const void *const *w, int64_t n_w, cudaGraphExec_t *out) {
+    cudaGraph_t graph = NULL;
+    cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+    cudaError_t error = cudaStreamBeginCapture(call->stream, cudaStreamCaptureModeThreadLocal);
+    if (error != cudaSuccess) return error;
+    for (int i = 0; i < TIMED_CALLS && status == CUBLAS_STATUS_SUCCESS; i++) {
+        status = multiply(g, p, call, w[i % n_w]);
+    }
+    error = cudaStreamEndCapture(call->stream, &graph);
+    if (error == cudaSuccess && status != CUBLAS_STATUS_SUCCESS) error = cudaErrorNotSupported;
+    if (error == cudaSuccess) error = cudaGraphInstantiate(out, graph, 0);
+    if (graph != NULL) (void)cudaGraphDestroy(graph);
+    return error;
+}
+
+/* Least time of a run of a candidate in ms; a candidate that does not run gives an error. */
+static cudaError_t time_candidate(const cuda_gemms *g, const plan *p, const cuda_gemm_call *call,
+                                  const void *const *w, int64_t n_w, float *least_ms) {
+    cudaGraphExec_t exec = NULL;
+    cudaEvent_t begin = NULL, end = NULL;
+    /* Outside of a graph first: modules load now. */
+    if (multiply(g, p, call, w[0]) != CUBLAS_STATUS_SUCCESS) return cudaErrorNotSupported;
+    cudaError_t error = record_candidate(g, p, call, w, n_w, &exec);
+    if (error == cudaSuccess) error = cudaEventCreate(&begin);
+    if (error == cudaSuccess) error = cudaEventCreate(&end);
+    *least_ms = 0.0f;
+    for (int i = 0; i <= TIMED_RUNS && error == cudaSuccess; i++) {
+        float ms = 0.0f;
+        (void)cudaEventRecord(begin, call->stream);
+        (void)cudaGraphLaunch(exec, call->stream);
+        (void)cudaEventRecord(end, call->stream);
+        error = cudaEventSynchronize(end);
+        if (error == cudaSuccess) error = cudaEventElapsedTime(&ms, begin, end);
+        if (i == 1 || (i > 1 && ms < *least_ms)) *least_ms = ms;
+    }
+    if (exec != NULL) (void)cudaGraphExecDestroy(exec);
+    if (begin != NULL) (void)cudaEventDestroy(begin);
+    if (end != NULL) (void)cudaEventDestroy(end);
+    return error;
+}
+
+/* The fastest of all heuristics whose partial sums, if any, are fp32. */
+static ssmq_status measure(cuda_gemms *g, plan *p, const cuda_gemm_call *call, const void *const *w,
+                           int64_t n_w, ssmq_err *err) {
+    cublasLtMatmulHeuristicResult_t results[MAX_CANDIDATES];
+    cublasLtMatmulAlgo_t best;
+    size_t best_bytes = 0;
+    float best_ms = 0.0f;
+    int n = 0, n_timed = 0;
+    SSMQ_TRY(ask(g, p, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, MAX_CANDIDATES, results, &n, err));
+    for (int i = 0; i < n; i++) {
+        float ms = 0.0f;
+        if (results[i].state != CUBLAS_STATUS_SUCCESS) continue;
+        p->algo = results[i].algo;
+        p->workspace_bytes = results[i].workspaceSize;
+        const cudaError_t error = time_candidate(g, p, call, w, n_w, &ms);
+        if (error == cudaErrorNotSupported) {
+            (void)cudaGetLastError();
+            continue;
+        }
+        CUDA_TRY(error, err);
+        if (n_timed++ == 0 || ms < best_ms) {
+            best_ms = ms;
+            best = p->algo;
+            best_bytes = p->workspace_bytes;
+        }
+    }
+    if (n_timed == 0) return no_algorithm(&p->shape, err);
+    p->algo = best;
+    p->workspace_bytes = best_bytes;
+    return SSMQ_OK;
+}
+
+/* The algorithm that the file names, if this library still takes it. */
+static bool recall(const cuda_gemms *g, plan *p, const cuda_algorithm_key *key) {
+    cublasLtMatmulHeuristicResult_t checked;
+    if (!cuda_algorithms_find(g->algorithms, key, p->algo.data, sizeof p->algo.data)) return false;
+    if (cublasLtMatmulAlgoCheck(g->handle, p->desc, p->w, p->x, p->y, p->y, &p->algo, &checked) !=
+        CUBLAS_STATUS_SUCCESS) {
+        return false;
+    }
+    p->workspace_bytes = checked.workspaceSize;
+    return checked.workspaceSize <= CUDA_GEMM_WORKSPACE_BYTES;
+}
+
+static ssmq_status choose_measured(cuda_gemms *g, plan *p, const cuda_gemm_call *call,
+                                   const void *const *w, int64_t n_w, ssmq_err *err) {
+    cuda_algorithm_key key;
+    SSMQ_TRY(cuda_algorithm_key_init(&key, &p->shape, cublasLtGetVersion(), err));
+    if (recall(g, p, &key)) return SSMQ_OK;
+    SSMQ_TRY(measure(g, p, call, w, n_w, err));
+    SSMQ_TRY(cuda_algorithms_add(g->algorithms, &key, p->algo.data, sizeof p->algo.data, err));
+    /* Another rank may have been first; all take the first line of the file. */
+    const plan measured = *p;
+    if (!recall(g, p, &key)) *p = measured;
+    return SSMQ_OK;
+}
+
+static bool same_shape(const cuda_gemm_shape *a, const cuda_gemm_shape *b) {
+    return a->M == b->M && a->N == b->N && a->K == b->K && a->y_ld == b->y_ld &&
+           a->dtype == b->dtype && a->y_dtype == b->y_dtype && a->has_bias == b->has_bias &&
+           a->is_decode == b->is_decode;
+}
+
+static plan *find_plan(cuda_gemms *g, const cuda_gemm_shape *shape) {
+    for (int i = 0; i < g->n_plans; i++) {
+        plan *p = &g->plans[i];
+        if (p->is_measured == g->is_timed && same_shape(&p->shape, shape)) return p;
+    }
+    return NULL;
+}
+
+/* A free place; the oldest plan goes if there is none. */
+static plan *take_place(cuda_gemms *g) {
+    if (g->n_plans == MAX_PLANS) {
+        plan_free(&g->plans[0]);
+        memmove(&g->plans[0], &g->plans[1], (MAX_PLANS - 1) * sizeof(plan));
+        g->n_plans--;
+    }
+    plan *p = &g->plans[g->n_plans++];
+    memset(p, 0, sizeof *p);
+    return p;
+}
+
+ssmq_status cuda_gemms_prepare(cuda_gemms *gemms, const cuda_gemm_call *call, const void *const *w,
+                               int64_t n_w, ssmq_err *err) {
+    if (find_plan(gemms, &call->shape) != NULL) return SSMQ_OK;
+    plan *p = take_place(gemms);
+    p->shape = call->shape;
+    p->is_measured = gemms->is_timed;
+    ssmq_status status = describe(p, call->shape.M, call->bias, err);
+    if (status == SSMQ_OK) {
+        status = gemms->is_timed ? choose_measured(gemms, p, call, w, n_w, err)
+                                 : choose_fixed(gemms, p, call->bias, err);
+    }
+    if (status != SSMQ_OK) {
+        plan_free(p);
+        gemms->n_plans--;
+    }
+    return status;
+}
+
+ssmq_status cuda_gemm(cuda_gemms *gemms, const cuda_gemm_call *call, ssmq_err *err) {
+    plan *p = find_plan(gemms, &call->shape);
+    if (p == NULL) {
+        SSMQ_TRY(cuda_gemms_prepare(gemms, call, &call->w, 1, err));
+        p = &gemms->plans[gemms->n_plans - 1];
+    }
+    if (call->shape.has_bias) {
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+                                              &call->bias, sizeof call->bias),
+               err);
+    }
+    LT_TRY(multiply(gemms, p, call, call->w), err);
+    return SSMQ_OK;
+}

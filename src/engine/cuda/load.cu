@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cuda/load.cu - the checkpoint's tensors into the weight slab: bytes as stored go to the
+ * device piece by piece and are converted there. */
+#include "engine/cuda/cuda_engine.h"
+#include "engine/cuda/device.cuh"
+
+namespace {
+
+enum { THREADS = 256, MAX_BLOCKS = 4096 };
+
+/* How numbers change on their way. */
+enum class change { none, taps, minus_exp };
+
+/* to[place(first + i)] = from[i]; taps: [conv_dim, K] becomes [K, conv_dim]. */
+template <typename From, typename To>
+__global__ void k_convert(const From *from, To *to, int64_t first, int64_t n, change how, int64_t K,
+                          int64_t conv_dim) {
+    const int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        float x = to_float(from[i]);
+        int64_t place = first + i;
+        if (how == change::minus_exp) x = -expf(x);
+        if (how == change::taps) place = place % K * conv_dim + place / K;
+        to[place] = from_float<To>(x);
+    }
+}
+
+/* Where the pieces land before they are converted. */
+struct upload {
+    cuda_engine *e;
+    char *staging;
+    int64_t staging_bytes;
+};
+
+template <typename From>
+void convert_from(const upload *up, void *to, ssmq_dtype to_dtype, int64_t first, int64_t n,
+                  change how) {
+    const ssmq_shape *s = &up->e->shape;
+    const int64_t wanted = (n + THREADS - 1) / THREADS;
+    const unsigned blocks = (unsigned)(wanted < MAX_BLOCKS ? wanted : MAX_BLOCKS);
+    const From *from = (const From *)up->staging;
+    DISPATCH(to_dtype, To,
+             (k_convert<From, To><<<blocks, THREADS, 0, up->e->stream>>>(from, (To *)to, first, n,
+                                                                         how, s->K, s->conv_dim)));
+}
+
+/* Rows of the slab past the tensor's keep their zeros. */
+ssmq_status put(const upload *up, const ssmq_tensor *tensor, void *to, ssmq_dtype to_dtype,
+                change how, ssmq_err *err) {
+    if (tensor->bytes == NULL) return SSMQ_OK;
+    const int64_t size = (int64_t)ssmq_dtype_bytes(tensor->dtype);
+    const int64_t n_all = tensor->rows * tensor->columns;
+    const int64_t n_piece = up->staging_bytes / size;
+    for (int64_t first = 0; first < n_all; first += n_piece) {
+        const int64_t n = n_all - first < n_piece ? n_all - first : n_piece;
+        const char *bytes = (const char *)tensor->bytes + first * size;
+        CUDA_TRY(cudaMemcpyAsync(up->staging, bytes, (size_t)(n * size), cudaMemcpyHostToDevice,
+                                 up->e->stream),
+                 err);
+        DISPATCH(tensor->dtype, From, convert_from<From>(up, to, to_dtype, first, n, how));
+        CUDA_LAUNCHED(err);
+    }
+    return SSMQ_OK;
+}
+
+ssmq_status put_layer(const upload *up, const ssmq_layer *from, const cuda_layer *to,
+                      ssmq_err *err) {
+    const ssmq_dtype dtype = up->e->spec.precision.dtype;
+    const struct {
+        const ssmq_tensor *tensor;
+        void *to;
+        ssmq_dtype dtype;
+        change how;
+    } pieces[] = {
+        {&from->norm, to->norm, dtype, change::none},
+        {&from->in_proj, to->in_proj, dtype, change::none},
+        {&from->in_proj_bias, to->in_proj_bias, dtype, change::none},
+        {&from->conv, to->conv, dtype, change::taps},
+        {&from->conv_bias, to->conv_bias, dtype, change::none},
+        {&from->dt_bias, to->dt_bias, SSMQ_F32, change::none},
+        {&from->A_log, to->A, SSMQ_F32, change::minus_exp},
+        {&from->D, to->D, SSMQ_F32, change::none},
+        {&from->gated_norm, to->gated_norm, dtype, change::none},
+        {&from->out_proj, to->out_proj, dtype, change::none},
+        {&from->out_proj_bias, to->out_proj_bias, dtype, change::none},
+    };
+    for (const auto &piece : pieces) {
+        SSMQ_TRY(put(up, piece.tensor, piece.to, piece.dtype, piece.how, err));
+    }
+    return SSMQ_OK;
+}
+
+ssmq_status put_all(const upload *up, const ssmq_model *model, ssmq_err *err) {
+    cuda_engine *e = up->e;
+    const ssmq_dtype dtype = e->spec.precision.dtype;
+    SSMQ_TRY(put(up, &model->embeddings, e->weights.embeddings, dtype, change::none, err));
+    if (!e->shape.is_tied) {
+        SSMQ_TRY(put(up, &model->lm_head, e->weights.head, dtype, change::none, err));
+    }
+    SSMQ_TRY(put(up, &model->norm_f, e->weights.norm_f, dtype, change::none, err));
+    for (int64_t i = 0; i < e->shape.L; i++) {
+        SSMQ_TRY(put_layer(up, &model->layers[i], &e->weights.layers[i], err));
+    }
+    CUDA_TRY(cudaStreamSynchronize(e->stream), err);
+    return SSMQ_OK;
+}
+
+} // namespace
+
+ssmq_status cuda_load_weights(cuda_engine *e, const ssmq_model *model, ssmq_err *err) {
+    const int64_t staging_bytes = 64 << 20;
+    upload up = {e, NULL, staging_bytes};
+    CUDA_TRY(cudaMemsetAsync(e->weight_slab.bytes, 0, (size_t)e->weight_slab.n_bytes, e->stream),
+             err);
+    CUDA_TRY(cudaMalloc((void **)&up.staging, (size_t)staging_bytes), err);
+    const ssmq_status status = put_all(&up, model, err);
+    (void)cudaFree(up.staging);
+    return status;
+}

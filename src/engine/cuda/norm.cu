@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cuda/norm.cu - embedding, the residual sum with its norm, and the gated norm. A block
+ * takes a row (or a group of it) and keeps it in registers between the sum of squares and the
+ * scaling. Which thread adds which numbers depends on the row's length alone, so that a row has the
+ * same bits in a step and in a segment. */
+#include "engine/cuda/device.cuh"
+
+namespace {
+
+enum {
+    MAX_THREADS = 1024,
+    VEC = 8,      /* numbers a thread moves at once */
+    MAX_ITEMS = 4 /* vectors a thread keeps: CUDA_MAX_ROW numbers, or CUDA_MAX_ODD_ROW */
+};
+
+/* Sum over the block, in an order of its own, the same in every thread. */
+__device__ __forceinline__ float block_sum(float x) {
+    __shared__ float of_warp[WARP];
+    x = warp_sum(x);
+    if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = x;
+    __syncthreads();
+    float sum = 0.0f;
+    for (unsigned i = 0; i < blockDim.x / WARP; i++) sum += of_warp[i];
+    return sum;
+}
+
+__device__ __forceinline__ float inverse_rms(float sum, int64_t n, float eps) {
+    return 1.0f / sqrtf(sum / (float)n + eps);
+}
+
+template <typename CT, int vec>
+__global__ void k_embed(const CT *embeddings, const int32_t *tokens, float *residual, int64_t d) {
+    wait_for_predecessor();
+    release_successor();
+    const int64_t row = blockIdx.x;
+    const CT *from = embeddings + (int64_t)tokens[row] * d;
+    for (int64_t i = threadIdx.x * vec; i < d; i += blockDim.x * vec) {
+        vec_of<CT, vec> x;
+        vec_of<float, vec> r;
+        x.load(from + i);
+        for (int k = 0; k < vec; k++) r.v[k] = x.v[k];
+        r.store(residual + row * d + i);
+    }
+}
+
+struct norm_sizes {
+    int64_t d;
+    float eps;
+    int layer_idx;
+    bool residual_in_fp32;
+};
+
+/* r += o, rounded where the residual has the compute type. */
+template <typename CT, int vec>
+__device__ __forceinline__ void add(vec_of<float, vec> &r, const CT *o, bool residual_in_fp32) {
+    vec_of<CT, vec> x;
+    x.load(o);
+    for (int k = 0; k < vec; k++) {
+        r.v[k] += x.v[k];
+        if (!residual_in_fp32) r.v[k] = to_float(from_float<CT>(r.v[k]));
+    }
+}
+
+template <typename CT, int vec, int items>
+__global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_sizes s) {
+    vec_of<float, vec> r[items];
+    vec_of<CT, vec> w[items];
+    const int64_t stride = (int64_t)blockDim.x * vec;
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + threadIdx.x * vec;
+        if (i < s.d) w[j].load((const CT *)call.weight + i);
+    }
+    wait_for_predecessor();
+    release_successor();
+    const int64_t row = call.listed != NULL ? call.listed[blockIdx.x] : blockIdx.x;
+    float *residual = call.residual + row * s.d;
+    const CT *o = (const CT *)call.o;
+    float sum = 0.0f;
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + threadIdx.x * vec;
+        if (i >= s.d) continue;
+        r[j].load(residual + i);
+        if (o != NULL) {
+            add<CT, vec>(r[j], o + row * s.d + i, s.residual_in_fp32);
+            r[j].store(residual + i);
+        }
+        for (int k = 0; k < vec; k++) sum += r[j].v[k] * r[j].v[k];
+    }
+    const float inverse = inverse_rms(block_sum(sum), s.d, s.eps);
+    if (threadIdx.x == 0 && !(inverse > 0.0f && inverse < INFINITY)) {
+        atomicMin(call.fault, (unsigned long long)s.layer_idx << 40 | (unsigned long long)row);
+    }
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + threadIdx.x * vec;
+        if (i >= s.d) continue;
+        vec_of<CT, vec> u;
+        for (int k = 0; k < vec; k++) u.v[k] = r[j].v[k] * inverse * w[j].v[k];
+        u.store((CT *)call.u + blockIdx.x * s.d + i);
+    }
+}
+
+struct gate_call {
+    const void *zxbcdt, *y, *weight;
+    void *u;
+    int64_t di, n, R_ld; /* n = di / G */
+    float eps;
+};
+
+/* Block (row, group). */
+template <typename CT, int vec, int items>
+__global__ void __launch_bounds__(MAX_THREADS) k_gated_norm(gate_call c) {
+    const int64_t row = blockIdx.x, first = blockIdx.y * c.n;
+    const int64_t stride = (int64_t)blockDim.x * vec;
+    vec_of<CT, vec> v[items], w[items];
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + threadIdx.x * vec;
+        if (i < c.n) w[j].load((const CT *)c.weight + first + i);
+    }
+    wait_for_predecessor();
+    release_successor();
+    float sum = 0.0f;
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + threadIdx.x * vec;
+        if (i >= c.n) continue;
+        vec_of<CT, vec> z;
+        v[j].load((const CT *)c.y + row * c.di + first + i);
+        z.load((const CT *)c.zxbcdt + row * c.R_ld + first + i);
+        for (int k = 0; k < vec; k++) {
+            v[j].v[k] *= type_silu<CT>(z.v[k]);
+            sum += v[j].v[k] * v[j].v[k];
+        }
+    }
+    const float inverse = inverse_rms(block_sum(sum), c.n, c.eps);
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + threadIdx.x * vec;
+        if (i >= c.n) continue;
+        for (int k = 0; k < vec; k++) v[j].v[k] = v[j].v[k] * inverse * w[j].v[k];
+        v[j].store((CT *)c.u + row * c.di + first + i);
+    }
+}
+
+/* Threads of a block for rows of n numbers, and vectors that each of them keeps. */
+struct row_shape {
+    unsigned threads;
+    int items;
+};
+
+row_shape row_shape_of(int64_t n, int vec) {
+    const int64_t vectors = (n + vec - 1) / vec;
+    row_shape s = {MAX_THREADS, 1};
+    while (s.items < MAX_ITEMS && (int64_t)s.items * MAX_THREADS < vectors) s.items *= 2;
+    const int64_t wanted = (vectors + s.items - 1) / s.items;
+    s.threads = (unsigned)((wanted + WARP - 1) / WARP * WARP);
+    return s;
+}
+
+template <typename CT, int vec>
+ssmq_status launch_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *err) {
+    const row_shape r = row_shape_of(p->shape->d, vec);
+    const norm_sizes s = {p->shape->d, p->shape->eps, p->layer_idx, p->shape->residual_in_fp32};
+    const launch_shape shape = {dim3((unsigned)call->rows), dim3(r.threads), 0};
+    if (r.items == 1) return launch_chained(k_norm<CT, vec, 1>, shape, p, err, *call, s);
+    if (r.items == 2) return launch_chained(k_norm<CT, vec, 2>, shape, p, err, *call, s);
+    return launch_chained(k_norm<CT, vec, MAX_ITEMS>, shape, p, err, *call, s);
+}
+
+template <typename CT, int vec>
+ssmq_status launch_gated_norm(const cuda_pass *p, const gate_call &c, ssmq_err *err) {
+    const row_shape r = row_shape_of(c.n, vec);
+    const dim3 grid((unsigned)(p->B * p->T), (unsigned)p->shape->G);
+    const launch_shape shape = {grid, dim3(r.threads), 0};
+    if (r.items == 1) return launch_chained(k_gated_norm<CT, vec, 1>, shape, p, err, c);
+    if (r.items == 2) return launch_chained(k_gated_norm<CT, vec, 2>, shape, p, err, c);
+    return launch_chained(k_gated_norm<CT, vec, MAX_ITEMS>, shape, p, err, c);
+}
+
+template <typename CT, int vec>
+ssmq_status launch_embed(const cuda_pass *p, const void *embeddings, const int32_t *tokens,
+                         float *residual, ssmq_err *err) {
+    const row_shape r = row_shape_of(p->shape->d, vec);
+    const launch_shape shape = {dim3((unsigned)(p->B * p->T)), dim3(r.threads), 0};
+    return launch_chained(k_embed<CT, vec>, shape, p, err, (const CT *)embeddings, tokens, residual,
+                          p->shape->d);
+}
+
+} // namespace
+
+ssmq_status cuda_embed(const cuda_pass *p, const void *embeddings, const int32_t *tokens,
+                       float *residual, ssmq_err *err) {
+    const bool is_aligned = p->shape->d % VEC == 0;
+    ssmq_status status = SSMQ_OK;
+    DISPATCH(p->dtype, CT,
+             status = is_aligned ? launch_embed<CT, VEC>(p, embeddings, tokens, residual, err)
+                                 : launch_embed<CT, 1>(p, embeddings, tokens, residual, err));
+    return status;
+}
+
+ssmq_status cuda_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *err) {
+    const bool is_aligned = p->shape->d % VEC == 0;
+    ssmq_status status = SSMQ_OK;
+    DISPATCH(p->dtype, CT,
+             status = is_aligned ? launch_norm<CT, VEC>(p, call, err)
+                                 : launch_norm<CT, 1>(p, call, err));
+    return status;
+}
+
+ssmq_status cuda_gated_norm(const cuda_pass *p, const void *zxbcdt, const void *y, void *u,
+                            ssmq_err *err) {
+    const ssmq_shape *s = p->shape;
+    const int64_t n = s->di / s->G;
+    const gate_call c = {zxbcdt, y, p->layer->gated_norm, u, s->di, n, p->R_ld, s->eps};
+    const bool is_aligned = n % VEC == 0 && p->R_ld % VEC == 0;
+    ssmq_status status = SSMQ_OK;
+    DISPATCH(p->dtype, CT,
+             status = is_aligned ? launch_gated_norm<CT, VEC>(p, c, err)
+                                 : launch_gated_norm<CT, 1>(p, c, err));
+    return status;
+}

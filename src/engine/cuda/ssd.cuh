@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cuda/ssd.cuh - what the kernels of the chunked scan share: tensor core products of 16-bit
+ * operands, and tiles in shared memory whose 16-byte pieces are swizzled, so that the eight rows of
+ * an ldmatrix lie in different banks. Internal to ssd*.cu.
+ *
+ * Fragments of mma.m16n8k16, with r = lane / 4 and q = lane % 4 (PTX ISA, "Matrix Fragments"):
+ *     A  a[0] row r, columns 2q, 2q+1; a[1] row r + 8; a[2], a[3]: columns + 8
+ *     B  b[0] rows 2q, 2q+1 of column r; b[1] rows + 8
+ *     D  d[0], d[1] row r, columns 2q, 2q+1; d[2], d[3] row r + 8 */
+#ifndef SSMQ_ENGINE_CUDA_SSD_CUH
+#define SSMQ_ENGINE_CUDA_SSD_CUH
+
+#include "engine/cuda/device.cuh"
+
+enum {
+    SSD_P = 64,    /* the head size that the chunked scan is made for */
+    SSD_PIECE = 8, /* numbers of a 16-byte piece */
+    SSD_TILE = 16  /* rows of A and depth of one product */
+};
+
+/* Product number d += a b. */
+template <typename CT>
+static __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                           uint32_t b1);
+template <>
+__device__ __forceinline__ void mma<__half>(float (&d)[4], const uint32_t (&a)[4], uint32_t b0,
+                                            uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+                 "{%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+template <>
+__device__ __forceinline__ void mma<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4],
+                                                   uint32_t b0, uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* Four 8x8 matrices; lane l names the row l % 8 of matrix l / 8. */
+static __device__ __forceinline__ void ldmatrix(uint32_t (&out)[4], const void *row) {
+    const uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(address));
+}
+static __device__ __forceinline__ void ldmatrix_transposed(uint32_t (&out)[4], const void *row) {
+    const uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(address));
+}
+
+/* 16 bytes to shared memory, or zeros where the source has no such row. */
+static __device__ __forceinline__ void copy_async(void *to, const void *from, bool is_there) {
+    const uint32_t address = (uint32_t)__cvta_generic_to_shared(to);
+    const int n_bytes = is_there ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
+                 "r"(n_bytes)
+                 : "memory");
+}
+static __device__ __forceinline__ void copies_commit() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+/* Until at most `pending` of the groups that this thread committed are under way. */
+template <int pending> static __device__ __forceinline__ void copies_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
+}
+
+/* Address of piece `piece` of row `row` in a tile of `columns` numbers a row. */
+template <typename CT>
+static __device__ __forceinline__ CT *piece_of(CT *tile, int columns, int row, int piece) {
+    return tile + row * columns + ((piece ^ (row & 7)) * SSD_PIECE);
+}
+
+template <typename CT> static __device__ __forceinline__ uint32_t pack(float low, float high) {
+    packet<CT, 2> both;
+    both.v[0] = from_float<CT>(low);
+    both.v[1] = from_float<CT>(high);
+    return *(const uint32_t *)&both;
+}
+
+/* Both numbers of a pair times their weights, rounded. */
+template <typename CT>
+static __device__ __forceinline__ uint32_t weigh(uint32_t pair, float low, float high) {
+    const packet<CT, 2> both = *(const packet<CT, 2> *)&pair;
+    return pack<CT>(to_float(both.v[0]) * low, to_float(both.v[1]) * high);
+}
+
+/* Lane q of four has pair q of tiles 0 to 3 in v; afterwards it has pairs 0 to 3 of tile q. */
+static __device__ __forceinline__ void transpose_quad(uint32_t (&v)[4]) {
+    const bool is_odd = threadIdx.x & 1, is_high = threadIdx.x & 2;
+    const uint32_t a = __shfl_xor_sync(~0u, is_odd ? v[0] : v[1], 1);
+    const uint32_t b = __shfl_xor_sync(~0u, is_odd ? v[2] : v[3], 1);
+    const uint32_t v0 = is_odd ? a : v[0], v1 = is_odd ? v[1] : a;
+    const uint32_t v2 = is_odd ? b : v[2], v3 = is_odd ? v[3] : b;
+    const uint32_t c = __shfl_xor_sync(~0u, is_high ? v0 : v2, 2);
+    const uint32_t d = __shfl_xor_sync(~0u, is_high ? v1 : v3, 2);
+    v[0] = is_high ? c : v0;
+    v[1] = is_high ? d : v1;
+    v[2] = is_high ? v2 : c;
+    v[3] = is_high ? v3 : d;
+}
+
+/* What both kernels of the chunked scan are told. */
+struct ssd_call {
+    cuda_ssd_call io;
+    const float *D;
+    int64_t T, T_pad, di, conv_dim;
+    int H, G, N, n_chunks;
+};
+
+/* ssd_states.cu: the state before each chunk into chunk_states, and the last one into state. */
+ssmq_status ssd_states(const cuda_pass *p, const ssd_call &call, ssmq_err *err);
+/* ssd_scan.cu: y of every chunk. */
+ssmq_status ssd_scan(const cuda_pass *p, const ssd_call &call, ssmq_err *err);
+
+#endif
