@@ -53,6 +53,7 @@
     F64(SETTING, storage_bits, "bit", "stored bits a linear weight, scales counted, over all linear layers") \
     STR(SETTING, compute_type, 32, "1", "type quantized products were accumulated in")                      \
     STR(PROVENANCE, algo_id, 48, "1", "algorithm of the matrix library")                                    \
+    STR(PROVENANCE, gemm_algorithms, 16, "1", "fixed by shape, or measured; empty: there is no choice")     \
     STR(SETTING, fallback, 96, "1", "what ran instead of what was asked for; empty if nothing")             \
     I64(SETTING, seed, "1", "seed of the trial")                                                            \
     STR(SETTING, generation, 48, "1", "decoding settings")                                                  \
@@ -95,6 +96,10 @@
     F64(MEASURED, state_mem_mb, "MB", "recurrent and conv state of the batch")                                \
     F64(MEASURED, activation_mem_mb, "MB", "buffers between operations, larger of prefill and decode")        \
     F64(MEASURED, workspace_mem_mb, "MB", "scratch of libraries, larger of prefill and decode")               \
+    I64(MEASURED, sm_clock_mhz, "MHz", "lowest clock of the multiprocessors after a measured call")         \
+    I64(MEASURED, memory_clock_mhz, "MHz", "lowest clock of the device memory after a measured call")       \
+    I64(MEASURED, temperature_c, "degC", "highest temperature of the device after a measured call")         \
+    I64(MEASURED, throttle_reasons, "1", "NVML clocks event reasons of all measured calls, a bit mask")     \
     STR(SETTING, timer, 32, "1", "what measured prefill_ms and decode_ms")                                  \
     STR(SETTING, memory_source, 32, "1", "what counted the memory")                                         \
     STR(SETTING, notes, 512, "1", "the user's notes")

@@ -96,6 +96,12 @@ void trial_describe_loaded(const ssmq_trial *trial, ssmq_engine *engine, ssmq_re
     }
 }
 
+void trial_describe_done(ssmq_engine *engine, ssmq_record *record) {
+    ssmq_engine_facts facts = {0};
+    engine->api->describe(engine, &facts);
+    SET(record->gemm_algorithms, facts.algorithms);
+}
+
 void ssmq_trial_describe(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
                          ssmq_engine *engine, ssmq_record *record) {
     ssmq_engine_facts facts = {0};

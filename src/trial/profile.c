@@ -2,12 +2,13 @@
 /* The profile task: prefills of one length, each from a zero state and in one call, then decode
  * steps that go on from the last of them. Warm-up repeats come first in both phases and are not
  * measured. Ids are drawn at random, because time and memory do not depend on them. Peaks of memory
- * are restarted between the phases. */
+ * are restarted between the phases. The device's clocks are looked at after every measured call. */
 #include <math.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "trial/peaks.h"
 #include "trial/stats.h"
 #include "trial/task.h"
 
@@ -57,18 +58,11 @@ static int64_t larger(int64_t a, int64_t b) {
     return a > b ? a : b;
 }
 
-static void raise_peaks(ssmq_engine_stats *peaks, const ssmq_engine_stats *now) {
-    peaks->weight_bytes = larger(peaks->weight_bytes, now->weight_bytes);
-    peaks->state_bytes = larger(peaks->state_bytes, now->state_bytes);
-    peaks->activation_bytes = larger(peaks->activation_bytes, now->activation_bytes);
-    peaks->workspace_bytes = larger(peaks->workspace_bytes, now->workspace_bytes);
-    peaks->peak_bytes = larger(peaks->peak_bytes, now->peak_bytes);
-}
-
 static ssmq_status measure_prefills(profile *p, ssmq_err *err) {
     ssmq_engine *engine = p->run->engine;
     const int64_t segment = p->T < TRIAL_SEGMENT_TOKENS ? p->T : TRIAL_SEGMENT_TOKENS;
-    const ssmq_engine_extent extent = {.n_sequences = p->B, .max_segment_tokens = segment};
+    const ssmq_engine_extent extent = {
+        .n_sequences = p->B, .max_segment_tokens = segment, .is_timed = true};
     const ssmq_prefill call = {.tokens = p->tokens, .n_tokens = p->T};
     for (int64_t i = -p->n_warmup; i < p->n_measure; i++) {
         ssmq_engine_stats stats;
@@ -82,7 +76,7 @@ static ssmq_status measure_prefills(profile *p, ssmq_err *err) {
         if (i < 0) continue;
         p->host_prefill_ms[i] = (double)host_ns / ns_per_ms;
         p->prefill_ms[i] = (double)stats.last_call_ns / ns_per_ms;
-        raise_peaks(&p->prefill_stats, &stats);
+        ssmq_peaks_add(&p->prefill_stats, &stats);
     }
     return SSMQ_OK;
 }
@@ -103,7 +97,7 @@ static ssmq_status measure_decodes(profile *p, ssmq_err *err) {
         for (int64_t s = 0; s < p->gen_len; s++) {
             p->decode_ms[i * p->gen_len + s] = (double)p->step_ns[s] / ns_per_ms;
         }
-        raise_peaks(&p->decode_stats, &stats);
+        ssmq_peaks_add(&p->decode_stats, &stats);
     }
     return SSMQ_OK;
 }
@@ -119,6 +113,15 @@ static ssmq_status add_samples(const profile *p, ssmq_samples *samples, ssmq_err
 /* A clock that did not move gives no rate. */
 static double rate_of(double n_tokens, double duration_ms) {
     return duration_ms > 0 ? n_tokens / duration_ms * 1e3 : NAN;
+}
+
+static void report_device(const profile *p, ssmq_record *record) {
+    ssmq_engine_stats both = p->prefill_stats;
+    ssmq_peaks_add(&both, &p->decode_stats);
+    record->sm_clock_mhz = both.sm_clock_mhz;
+    record->memory_clock_mhz = both.memory_clock_mhz;
+    record->temperature_c = both.temperature_c;
+    record->throttle_reasons = both.throttle_reasons;
 }
 
 /* After add_samples(): percentiles sort the values. */
@@ -137,6 +140,7 @@ static void report(profile *p, ssmq_record *record) {
         (double)larger(prefill->activation_bytes, decode->activation_bytes) / bytes_per_mb;
     record->workspace_mem_mb =
         (double)larger(prefill->workspace_bytes, decode->workspace_bytes) / bytes_per_mb;
+    report_device(p, record);
     if (p->gen_len == 0) return;
     record->decode_ms = ssmq_percentile(p->decode_ms, n_steps, 50);
     record->decode_ms_p10 = ssmq_percentile(p->decode_ms, n_steps, 10);
@@ -159,6 +163,8 @@ ssmq_status trial_run_profile(const trial_run *run, ssmq_record *record, ssmq_sa
     };
     SSMQ_CHECK(p.n_measure > 0 && p.n_warmup >= 0 && p.B > 0 && p.T > 0, err);
     ssmq_status status = SSMQ_OK;
+    ssmq_peaks_init(&p.prefill_stats);
+    ssmq_peaks_init(&p.decode_stats);
     SSMQ_TRY_OR(profile_init(&p, err), out);
     SSMQ_TRY_OR(measure_prefills(&p, err), out);
     if (p.gen_len > 0) SSMQ_TRY_OR(measure_decodes(&p, err), out);

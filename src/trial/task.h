@@ -30,6 +30,9 @@ SSMQ_MUST_USE ssmq_status trial_run_profile(const trial_run *run, ssmq_record *r
 /* Adds what an engine knows only with the trial's weights loaded. */
 void trial_describe_loaded(const ssmq_trial *trial, ssmq_engine *engine, ssmq_record *record);
 
+/* Adds what depends on how the task used the engine. */
+void trial_describe_done(ssmq_engine *engine, ssmq_record *record);
+
 /* Tokens of one prefill call: long contexts go to the engine in pieces of this, so that its
  * workspace and the time between two looks at the deadline stay bounded. */
 enum { TRIAL_SEGMENT_TOKENS = 2048 };

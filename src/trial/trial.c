@@ -85,6 +85,7 @@ static ssmq_status load_and_run(const ssmq_trial *trial, const ssmq_trial_inputs
         ssmq_samples_free(samples);
         return status;
     }
+    trial_describe_done(worker->engine, record);
     record->runtime_s = (double)(ssmq_now_ns() - start_ns) / ns_per_s;
     if (trial->task == SSMQ_TASK_PPL && record->runtime_s > 0) {
         record->tokens_per_s = (double)record->n_tokens / record->runtime_s;

@@ -50,6 +50,11 @@ SSMQ_MUST_USE ssmq_status ssmq_trial_run(const ssmq_trial *trial, const ssmq_tri
 void ssmq_trial_describe(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
                          ssmq_engine *engine, ssmq_record *record);
 
+/* The largest extent that a trial asks of its engine; false if it can run nothing (a text shorter
+ * than a window). Passkey prompts that turn out to be impossible are not found out. */
+bool ssmq_trial_extent(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
+                       ssmq_engine_extent *out);
+
 #ifdef __cplusplus
 }
 #endif

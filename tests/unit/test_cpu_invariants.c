@@ -222,6 +222,8 @@ static void decodes_greedily(void **state) {
     assert_ok(engine->api->decode(engine, &free_call, &err), &err);
     engine->api->take_stats(engine, &stats);
     assert_true(stats.last_call_ns > 0 && total_ns > 0);
+    assert_true(stats.sm_clock_mhz == -1 && stats.memory_clock_mhz == -1);
+    assert_true(stats.temperature_c == -1 && stats.throttle_reasons == -1);
     engine->api->close(engine);
     ssmq_model_close(model);
 }

@@ -222,6 +222,10 @@ static void delay_takes_its_time(void **state) {
     assert_true(ssmq_now_ns() - start_ns >= 20000000);
     engine->api->take_stats(engine, &stats);
     assert_true(stats.last_call_ns >= 20000000);
+    assert_int_equal(stats.sm_clock_mhz, -1);
+    assert_int_equal(stats.memory_clock_mhz, -1);
+    assert_int_equal(stats.temperature_c, -1);
+    assert_int_equal(stats.throttle_reasons, -1);
     assert_true(stats.peak_bytes ==
                 stats.weight_bytes + stats.state_bytes + stats.activation_bytes);
     engine->api->close(engine);

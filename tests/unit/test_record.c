@@ -81,6 +81,11 @@ static void table_has_promised_fields(void **state) {
                                         "storage_bits",
                                         "compute_type",
                                         "algo_id",
+                                        "gemm_algorithms",
+                                        "sm_clock_mhz",
+                                        "memory_clock_mhz",
+                                        "temperature_c",
+                                        "throttle_reasons",
                                         "fallback"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (ssmq_record_field_named(names[i]) == NULL) fail_msg("no field %s", names[i]);

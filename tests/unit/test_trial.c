@@ -346,6 +346,9 @@ static void profile_keeps_every_sample(void **state) {
     assert_true(record->activation_mem_mb == 2 * 64 * 42 * 4 / 1e6);
     assert_true(record->prefill_peak_mem_mb == record->decode_peak_mem_mb);
     assert_true(record->weight_mem_mb > 0);
+    assert_true(record->sm_clock_mhz == -1 && record->memory_clock_mhz == -1);
+    assert_true(record->temperature_c == -1 && record->throttle_reasons == -1);
+    assert_string_equal(record->gemm_algorithms, "");
     assert_string_equal(record->timer, "host clock");
     assert_string_equal(record->memory_source, "formula");
     assert_int_equal(record->n_warmup, 1);
@@ -354,6 +357,82 @@ static void profile_keeps_every_sample(void **state) {
     assert_int_equal(record->group_size, 128);
     assert_int_equal(record->per_channel, 0);
     end(&r);
+}
+
+/* The null engine on a device that gets warmer and slower with each look. */
+static struct { int n_looks, n_timed, n_untimed; } hot;
+
+static ssmq_status reset_hot(ssmq_engine *engine, const ssmq_engine_extent *extent, ssmq_err *err) {
+    hot.n_timed += extent->is_timed;
+    hot.n_untimed += !extent->is_timed;
+    return ssmq_engine_null.reset(engine, extent, err);
+}
+
+static void take_stats_hot(ssmq_engine *engine, ssmq_engine_stats *out) {
+    ssmq_engine_null.take_stats(engine, out);
+    const int i = hot.n_looks++;
+    out->sm_clock_mhz = 1980 - 15 * i;
+    /* One call of NVML fails once. */
+    out->memory_clock_mhz = i == 5 ? -1 : 2619;
+    out->temperature_c = 40 + i;
+    out->throttle_reasons = 1 << i;
+}
+
+static void describe_hot(ssmq_engine *engine, ssmq_engine_facts *out) {
+    ssmq_engine_null.describe(engine, out);
+    ssmq_field_set(out->algorithms, sizeof out->algorithms,
+                   hot.n_untimed > 0 ? "fixed" : "measured");
+}
+
+static void begin_hot(run *r) {
+    static ssmq_engine_api api;
+    api = ssmq_engine_null;
+    api.reset = reset_hot;
+    api.take_stats = take_stats_hot;
+    api.describe = describe_hot;
+    memset(&hot, 0, sizeof hot);
+    begin(r, NULL);
+    r->worker.engine->api = &api;
+}
+
+static void profile_watches_the_device(void **state) {
+    (void)state;
+    run r;
+    begin_hot(&r);
+    ssmq_trial trial = fixture_trial(SSMQ_TASK_PROFILE, "bf16", 16);
+    assert_int_equal(go(&r, &trial), SSMQ_OK);
+    assert_ok(&r);
+    /* 1 + 3 prefills with two looks each, the second after the call; 1 + 3 decodes with one. */
+    assert_int_equal(hot.n_looks, 12);
+    assert_int_equal(hot.n_timed, 4);
+    assert_int_equal(hot.n_untimed, 0);
+    /* Measured are the looks 3, 5, 7 and 9, 10, 11. */
+    assert_int_equal(r.record.sm_clock_mhz, 1980 - 15 * 11);
+    assert_int_equal(r.record.memory_clock_mhz, 2619);
+    assert_int_equal(r.record.temperature_c, 40 + 11);
+    assert_int_equal(r.record.throttle_reasons,
+                     1 << 3 | 1 << 5 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 11);
+    assert_string_equal(r.record.gemm_algorithms, "measured");
+    end(&r);
+}
+
+/* What is to be right takes the fixed algorithms, and looks at no clock. */
+static void accuracy_is_not_timed(void **state) {
+    (void)state;
+    static const ssmq_task tasks[] = {SSMQ_TASK_PPL, SSMQ_TASK_PASSKEY};
+    for (size_t i = 0; i < sizeof tasks / sizeof tasks[0]; i++) {
+        run r;
+        begin_hot(&r);
+        ssmq_trial trial = fixture_trial(tasks[i], "bf16", tasks[i] == SSMQ_TASK_PPL ? 16 : 120);
+        assert_int_equal(go(&r, &trial), SSMQ_OK);
+        assert_ok(&r);
+        assert_true(hot.n_untimed > 0);
+        assert_int_equal(hot.n_timed, 0);
+        assert_string_equal(r.record.gemm_algorithms, "fixed");
+        assert_int_equal(r.record.sm_clock_mhz, -1);
+        assert_int_equal(r.record.throttle_reasons, -1);
+        end(&r);
+    }
 }
 
 static void every_failure_has_its_record(void **state) {
@@ -504,6 +583,8 @@ int main(void) {
         cmocka_unit_test(passkey_nll_is_the_engines),
         cmocka_unit_test(prompts_are_the_same_for_all_precisions),
         cmocka_unit_test(profile_keeps_every_sample),
+        cmocka_unit_test(profile_watches_the_device),
+        cmocka_unit_test(accuracy_is_not_timed),
         cmocka_unit_test(every_failure_has_its_record),
         cmocka_unit_test(a_grids_skip_is_recorded_not_run),
         cmocka_unit_test(a_slow_trial_times_out),

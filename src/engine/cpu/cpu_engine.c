@@ -202,6 +202,10 @@ static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq
 static void take_stats_cpu(ssmq_engine *engine, ssmq_engine_stats *out) {
     const cpu_engine *e = self(engine);
     memset(out, 0, sizeof *out);
+    out->sm_clock_mhz = -1;
+    out->memory_clock_mhz = -1;
+    out->temperature_c = -1;
+    out->throttle_reasons = -1;
     out->weight_bytes = e->weights.stored_bytes;
     out->state_bytes = e->state.n_bytes;
     out->activation_bytes = e->buffers.activation_bytes;

@@ -265,6 +265,10 @@ static void take_stats_null(ssmq_engine *engine, ssmq_engine_stats *out) {
     const ssmq_shape *shape = &e->shape;
     const int64_t B = e->extent.n_sequences, f32_bytes = (int64_t)sizeof(float);
     memset(out, 0, sizeof *out);
+    out->sm_clock_mhz = -1;
+    out->memory_clock_mhz = -1;
+    out->temperature_c = -1;
+    out->throttle_reasons = -1;
     out->last_call_ns = e->last_call_ns;
     if (!e->is_loaded) return;
     out->weight_bytes = ssmq_spec_weight_bytes(&e->spec, shape);
