@@ -144,6 +144,33 @@ ssmq_status ssmq_args_i64(const ssmq_args *args, const char *name, int64_t min, 
     return SSMQ_OK;
 }
 
+ssmq_status ssmq_args_numbers(const ssmq_args *args, const char *name, int64_t min, int64_t max,
+                              ssmq_arg_numbers *out, ssmq_err *err) {
+    const char *text = ssmq_args_get(args, name);
+    ssmq_arg_numbers numbers = {0};
+    if (text == NULL) return SSMQ_OK;
+    const char *at = strcmp(text, "none") == 0 ? NULL : text;
+    while (at != NULL) {
+        char *end = NULL;
+        errno = 0;
+        const long long value = strtoll(at, &end, 10);
+        if (end == at || (*end != '\0' && *end != ',') || errno != 0 || value < min ||
+            value > max) {
+            return SSMQ_FAIL(err, CONFIG,
+                             "--%s: '%s' is not a list of integers from %lld to %lld, as 1,2,3, or "
+                             "none",
+                             name, text, (long long)min, (long long)max);
+        }
+        if (numbers.n == SSMQ_MAX_ARG_NUMBERS) {
+            return SSMQ_FAIL(err, CONFIG, "--%s: more than %d numbers", name, SSMQ_MAX_ARG_NUMBERS);
+        }
+        numbers.values[numbers.n++] = value;
+        at = *end == ',' ? end + 1 : NULL;
+    }
+    *out = numbers;
+    return SSMQ_OK;
+}
+
 ssmq_status ssmq_args_f64(const ssmq_args *args, const char *name, double min, double max,
                           double *out, ssmq_err *err) {
     const char *text = ssmq_args_get(args, name);

@@ -53,6 +53,15 @@ SSMQ_MUST_USE ssmq_status ssmq_args_i64(const ssmq_args *args, const char *name,
 SSMQ_MUST_USE ssmq_status ssmq_args_f64(const ssmq_args *args, const char *name, double min,
                                         double max, double *out, ssmq_err *err);
 
+enum { SSMQ_MAX_ARG_NUMBERS = 32 };
+typedef struct ssmq_arg_numbers {
+    size_t n;
+    int64_t values[SSMQ_MAX_ARG_NUMBERS];
+} ssmq_arg_numbers;
+/* Numbers in [min, max] with commas between, or "none"; likewise. */
+SSMQ_MUST_USE ssmq_status ssmq_args_numbers(const ssmq_args *args, const char *name, int64_t min,
+                                            int64_t max, ssmq_arg_numbers *out, ssmq_err *err);
+
 /* "  -n, --name VALUE   help" lines on stdout. */
 void ssmq_args_print_help(const ssmq_option *options, size_t n_options);
 

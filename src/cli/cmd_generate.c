@@ -114,7 +114,9 @@ ssmq_status ssmq_command_generate(int argc, const char *const *argv, ssmq_err *e
     const char *prompt = ssmq_args_get(&args, "prompt");
     if (prompt == NULL) return SSMQ_FAIL(err, CONFIG, "--prompt is missing");
     SSMQ_TRY(ssmq_args_i64(&args, "n-tokens", 1, MAX_NEW_TOKENS, &g.n_tokens, err));
-    SSMQ_TRY(ssmq_runner_open(&g.runner, &args, true, err));
+    ssmq_runner_wish wish = {.precision = "fp32", .device = "auto", .with_tokenizer = true};
+    SSMQ_TRY(ssmq_runner_wish_read(&wish, &args, err));
+    SSMQ_TRY(ssmq_runner_open(&g.runner, &wish, err));
     ssmq_status status = run(&g, prompt, ssmq_args_get(&args, "ids") != NULL, err);
     ssmq_free(g.logits);
     ssmq_free(g.out);

@@ -12,7 +12,8 @@
 #include "cli/sweep_args.h"
 #include "sched/sched.h"
 
-enum { MAX_RANKS = 65536 };
+enum { MAX_RANKS = 65536, MAX_GPUS = 64 };
+static const double bytes_per_gb = 1e9;
 
 static const ssmq_option options[] = {
     {"config", 'c', "F", true, "YAML file; repeatable, later wins (default configs/week1.yaml)"},
@@ -79,16 +80,51 @@ static ssmq_status print_totals(const ssmq_grid *grid, int n_ranks, ssmq_err *er
     return SSMQ_OK;
 }
 
+/* The trial that takes most of a device, beside what the smallest device here has. */
+static void print_largest(const ssmq_grid *grid, const ssmq_loaded *loaded) {
+    ssmq_engine_stats sizes = {0}, largest = {0};
+    ssmq_gpu gpus[MAX_GPUS];
+    const char *reason = "";
+    size_t idx = 0;
+    for (size_t i = 0; i < grid->n_trials; i++) {
+        if (!ssmq_plan_sizes(&grid->trials[i], loaded, &sizes)) continue;
+        if (sizes.peak_bytes <= largest.peak_bytes) continue;
+        largest = sizes;
+        idx = i;
+    }
+    if (largest.peak_bytes == 0) return;
+    (void)fprintf(
+        stderr,
+        "largest on the device: trial %zu, %.3f GB (weights %.3f, state %.3f, "
+        "activations %.3f, workspace %.3f)",
+        idx, (double)largest.peak_bytes / bytes_per_gb, (double)largest.weight_bytes / bytes_per_gb,
+        (double)largest.state_bytes / bytes_per_gb, (double)largest.activation_bytes / bytes_per_gb,
+        (double)largest.workspace_bytes / bytes_per_gb);
+    const int n_gpus = ssmq_engine_gpus(gpus, MAX_GPUS, &reason);
+    int least = 0;
+    for (int i = 1; i < n_gpus; i++) {
+        if (gpus[i].memory_bytes < gpus[least].memory_bytes) least = i;
+    }
+    if (n_gpus == 0) {
+        (void)fprintf(stderr, "; no device to compare with: %s\n", reason);
+    } else {
+        (void)fprintf(stderr, "; %.1f %% of %s with %.1f GB\n",
+                      100.0 * (double)largest.peak_bytes / (double)gpus[least].memory_bytes,
+                      gpus[least].name, (double)gpus[least].memory_bytes / bytes_per_gb);
+    }
+}
+
 static ssmq_status plan(const ssmq_loaded *loaded, const char *only, int n_ranks, ssmq_err *err) {
     ssmq_grid grid;
     ssmq_str text;
     ssmq_str_init(&text, SSMQ_MAX_PLAN_BYTES);
     SSMQ_TRY(ssmq_grid_init(&grid, &loaded->config, &loaded->inputs, err));
     ssmq_status status = only != NULL ? ssmq_grid_only(&grid, only, err) : SSMQ_OK;
-    if (status == SSMQ_OK) status = ssmq_plan_write(&grid, &text, err);
+    if (status == SSMQ_OK) status = ssmq_plan_write(&grid, loaded, &text, err);
     if (status == SSMQ_OK) {
         (void)fputs(ssmq_str_get(&text), stdout);
         status = print_totals(&grid, n_ranks, err);
+        if (status == SSMQ_OK) print_largest(&grid, loaded);
     }
     ssmq_str_free(&text);
     ssmq_grid_free(&grid);
@@ -110,7 +146,7 @@ ssmq_status ssmq_command_plan(int argc, const char *const *argv, ssmq_err *err) 
     ssmq_config config;
     ssmq_loaded loaded;
     SSMQ_TRY(ssmq_config_from_args(&config, &args, err));
-    SSMQ_TRY(ssmq_loaded_open(&loaded, &config, err));
+    SSMQ_TRY(ssmq_loaded_open(&loaded, &config, false, err));
     ssmq_status status = plan(&loaded, ssmq_args_get(&args, "only"), (int)n_ranks, err);
     ssmq_loaded_close(&loaded);
     return status;

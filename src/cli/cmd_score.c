@@ -182,7 +182,10 @@ ssmq_status ssmq_command_score(int argc, const char *const *argv, ssmq_err *err)
         return SSMQ_OK;
     }
     SSMQ_TRY(read_args(&j, &args, err));
-    SSMQ_TRY(ssmq_runner_open(&j.runner, &args, j.text_path != NULL, err));
+    ssmq_runner_wish wish = {
+        .precision = "fp32", .device = "auto", .with_tokenizer = j.text_path != NULL};
+    SSMQ_TRY(ssmq_runner_wish_read(&wish, &args, err));
+    SSMQ_TRY(ssmq_runner_open(&j.runner, &wish, err));
     ssmq_status status = score(&j, err);
     ssmq_ids_free(&j.ids);
     ssmq_runner_close(&j.runner);

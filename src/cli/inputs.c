@@ -9,7 +9,8 @@
 
 enum { MAX_TEXT_BYTES = 1 << 30 };
 
-ssmq_status ssmq_device_find(const ssmq_engine_api **out, const char *device, ssmq_err *err) {
+ssmq_status ssmq_device_find(const ssmq_engine_api **out, const char *device, bool needs_device,
+                             ssmq_err *err) {
     bool is_auto = strcmp(device, "auto") == 0;
     const char *name = is_auto ? (ssmq_engine_n_devices() > 0 ? "cuda" : "cpu") : device;
     *out = ssmq_engine_find(name);
@@ -18,7 +19,7 @@ ssmq_status ssmq_device_find(const ssmq_engine_api **out, const char *device, ss
                          "model.device: '%s' is not in this build; allowed are auto, %s", device,
                          ssmq_engine_names());
     }
-    if (strcmp(name, "cuda") == 0 && ssmq_engine_n_devices() == 0) {
+    if (needs_device && strcmp(name, "cuda") == 0 && ssmq_engine_n_devices() == 0) {
         return SSMQ_FAIL(err, CONFIG,
                          "model.device: 'cuda' needs a working GPU and driver; none "
                          "is here (use auto or cpu)");
@@ -90,8 +91,8 @@ static ssmq_status open_texts(ssmq_loaded *loaded, ssmq_err *err) {
     return SSMQ_OK;
 }
 
-static ssmq_status open_parts(ssmq_loaded *out, ssmq_err *err) {
-    SSMQ_TRY(ssmq_device_find(&out->engine_api, out->config.model.device, err));
+static ssmq_status open_parts(ssmq_loaded *out, bool needs_device, ssmq_err *err) {
+    SSMQ_TRY(ssmq_device_find(&out->engine_api, out->config.model.device, needs_device, err));
     SSMQ_TRY(ssmq_model_open(&out->model, out->config.model.path, err));
     ssmq_inputs *inputs = &out->inputs;
     inputs->shape = out->model->shape;
@@ -113,10 +114,11 @@ static ssmq_status open_parts(ssmq_loaded *out, ssmq_err *err) {
     return SSMQ_OK;
 }
 
-ssmq_status ssmq_loaded_open(ssmq_loaded *out, const ssmq_config *config, ssmq_err *err) {
+ssmq_status ssmq_loaded_open(ssmq_loaded *out, const ssmq_config *config, bool needs_device,
+                             ssmq_err *err) {
     memset(out, 0, sizeof *out);
     out->config = *config;
-    ssmq_status status = open_parts(out, err);
+    ssmq_status status = open_parts(out, needs_device, err);
     if (status != SSMQ_OK) ssmq_loaded_close(out);
     return status;
 }

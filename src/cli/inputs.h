@@ -25,17 +25,19 @@ typedef struct ssmq_loaded {
     ssmq_trial_inputs trial; /* views of the above, for trials */
 } ssmq_loaded;
 
-/* Opens what the configuration names and checks that it fits together; writes nothing.
+/* Opens what the configuration names and checks that it fits together; writes nothing. Without
+ * needs_device an engine of this build will do, though no device of its kind is here.
  * Owns: *out, release with ssmq_loaded_close(). *out must stay where it is.
  * Fails: CONFIG (one line that names the file), NOMEM, IO. */
 SSMQ_MUST_USE ssmq_status ssmq_loaded_open(ssmq_loaded *out, const ssmq_config *config,
-                                           ssmq_err *err);
+                                           bool needs_device, ssmq_err *err);
 void ssmq_loaded_close(ssmq_loaded *loaded);
 
 /* The engine that a device name means: auto takes a GPU if one works.
- * Fails: CONFIG (not in this build, or no such device; the message lists what is there). */
+ * Fails: CONFIG (not in this build, or no such device although needs_device; the message lists
+ * what is there). */
 SSMQ_MUST_USE ssmq_status ssmq_device_find(const ssmq_engine_api **out, const char *device,
-                                           ssmq_err *err);
+                                           bool needs_device, ssmq_err *err);
 
 /* Reads a UTF-8 text and appends its ids; `sha256` (may be NULL) receives the file's hash.
  * Owns: ids.  Fails: CONFIG (missing, empty, not UTF-8: with the offset), NOMEM. */

@@ -7,7 +7,8 @@
 #include "base/mem.h"
 
 static const char header[] = "trial_idx,trial_id,task,protocol,precision,scope,context_length,"
-                             "stride,batch_size,gen_len,seed,cost,skip,trial_key\n";
+                             "stride,batch_size,gen_len,seed,cost,weight_bytes,state_bytes,"
+                             "activation_bytes,workspace_bytes,device_bytes,skip,trial_key\n";
 
 /* RFC 4180: quoted, so that scopes and reasons may hold commas. */
 static void add_text(ssmq_str *out, const char *text) {
@@ -24,7 +25,29 @@ static void add_number(ssmq_str *out, int64_t value) {
     ssmq_str_add(out, ",", 1);
 }
 
-ssmq_status ssmq_plan_write(const ssmq_grid *grid, ssmq_str *out, ssmq_err *err) {
+bool ssmq_plan_sizes(const ssmq_trial *trial, const ssmq_loaded *loaded, ssmq_engine_stats *out) {
+    const ssmq_shape *shape = &loaded->inputs.shape;
+    ssmq_engine_extent extent;
+    ssmq_spec spec;
+    if (trial->skip[0] != '\0' || !ssmq_trial_extent(trial, &loaded->trial, &extent)) return false;
+    if (ssmq_spec_init(&spec, &trial->precision, trial->scope, shape, NULL) != SSMQ_OK) {
+        return false;
+    }
+    return ssmq_engine_sizes(loaded->engine_api->name, shape, &spec, &extent, out);
+}
+
+static void add_sizes(ssmq_str *out, const ssmq_trial *trial, const ssmq_loaded *loaded) {
+    ssmq_engine_stats sizes;
+    const bool is_known = ssmq_plan_sizes(trial, loaded, &sizes);
+    add_number(out, is_known ? sizes.weight_bytes : -1);
+    add_number(out, is_known ? sizes.state_bytes : -1);
+    add_number(out, is_known ? sizes.activation_bytes : -1);
+    add_number(out, is_known ? sizes.workspace_bytes : -1);
+    add_number(out, is_known ? sizes.peak_bytes : -1);
+}
+
+ssmq_status ssmq_plan_write(const ssmq_grid *grid, const ssmq_loaded *loaded, ssmq_str *out,
+                            ssmq_err *err) {
     ssmq_str_add(out, header, sizeof header - 1);
     for (size_t i = 0; i < grid->n_trials; i++) {
         const ssmq_trial *trial = &grid->trials[i];
@@ -39,6 +62,7 @@ ssmq_status ssmq_plan_write(const ssmq_grid *grid, ssmq_str *out, ssmq_err *err)
         add_number(out, trial->gen_len);
         add_number(out, trial->seed);
         ssmq_str_addf(out, "%.6g,", trial->cost);
+        add_sizes(out, trial, loaded);
         add_text(out, trial->skip);
         ssmq_str_addf(out, "\"%s\"\n", trial->key);
     }

@@ -6,7 +6,7 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "base/str.h"
-#include "grid/grid.h"
+#include "cli/inputs.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -15,9 +15,16 @@ extern "C" {
 enum { SSMQ_MAX_PLAN_BYTES = 1 << 30 };
 
 /* Appends a header and a line for each trial: trial_idx, trial_id, task, protocol, precision,
- * scope, context_length, stride, batch_size, gen_len, seed, cost, skip, trial_key.
+ * scope, context_length, stride, batch_size, gen_len, seed, cost, weight_bytes, state_bytes,
+ * activation_bytes, workspace_bytes, device_bytes (the sum of the four), skip, trial_key. The
+ * bytes stay empty for an engine that does not know its sizes beforehand.
  * Fails: NOMEM, CONFIG (over SSMQ_MAX_PLAN_BYTES). */
-SSMQ_MUST_USE ssmq_status ssmq_plan_write(const ssmq_grid *grid, ssmq_str *out, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status ssmq_plan_write(const ssmq_grid *grid, const ssmq_loaded *loaded,
+                                          ssmq_str *out, ssmq_err *err);
+
+/* Bytes that a trial takes on the device of its engine; false where they are not known beforehand,
+ * or the trial is skipped. */
+bool ssmq_plan_sizes(const ssmq_trial *trial, const ssmq_loaded *loaded, ssmq_engine_stats *out);
 
 /* Trial ids of a plan.csv in its order.  Owns: *ids, ssmq_free().  Fails: CONFIG, IO, NOMEM. */
 SSMQ_MUST_USE ssmq_status ssmq_plan_read(const char *path, char (**ids)[SSMQ_SHA256_HEX_BYTES],

@@ -201,7 +201,7 @@ ssmq_status ssmq_run_folder_open(ssmq_run_folder *out, const char *resume_dir,
     ssmq_str_init(&config_text, CONFIG_BYTES);
     ssmq_str_init(&plan, SSMQ_MAX_PLAN_BYTES);
     ssmq_status status = ssmq_config_write(&loaded->config, false, &config_text, err);
-    if (status == SSMQ_OK) status = ssmq_plan_write(grid, &plan, err);
+    if (status == SSMQ_OK) status = ssmq_plan_write(grid, loaded, &plan, err);
     if (status == SSMQ_OK) {
         status = open_with(out, resume_dir, loaded, &config_text, &plan, err);
     }

@@ -24,31 +24,42 @@ static ssmq_status open_model(ssmq_runner *out, const char *path, bool with_toke
     return SSMQ_OK;
 }
 
-static ssmq_status open_parts(ssmq_runner *out, const ssmq_args *args, bool with_tokenizer,
-                              ssmq_err *err) {
-    const char *path = ssmq_args_get(args, "model");
-    const char *name = ssmq_args_get(args, "precision");
-    const char *scope = ssmq_args_get(args, "scope");
-    const char *device = ssmq_args_get(args, "device");
-    ssmq_precision precision;
-    int64_t n_threads = 0;
-    if (path == NULL) return SSMQ_FAIL(err, CONFIG, "--model is missing");
-    SSMQ_TRY(ssmq_precision_parse(&precision, name != NULL ? name : "fp32", err));
-    if (scope != NULL) SSMQ_TRY(ssmq_scope_check(scope, err));
+ssmq_status ssmq_runner_wish_read(ssmq_runner_wish *wish, const ssmq_args *args, ssmq_err *err) {
+    const struct {
+        const char *option;
+        const char **value;
+    } texts[] = {{"model", &wish->model},
+                 {"precision", &wish->precision},
+                 {"scope", &wish->scope},
+                 {"device", &wish->device}};
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        const char *given = ssmq_args_get(args, texts[i].option);
+        if (given != NULL) *texts[i].value = given;
+    }
+    int64_t n_threads = wish->n_threads;
     SSMQ_TRY(ssmq_args_i64(args, "threads", 1, MAX_THREADS, &n_threads, err));
-    SSMQ_TRY(ssmq_device_find(&out->api, device != NULL ? device : "auto", err));
-    SSMQ_TRY(open_model(out, path, with_tokenizer, err));
-    out->n_threads = (int)n_threads;
+    wish->n_threads = (int)n_threads;
+    return SSMQ_OK;
+}
+
+static ssmq_status open_parts(ssmq_runner *out, const ssmq_runner_wish *wish, ssmq_err *err) {
+    const char *scope = wish->scope;
+    ssmq_precision precision;
+    if (wish->model == NULL) return SSMQ_FAIL(err, CONFIG, "--model is missing");
+    SSMQ_TRY(ssmq_precision_parse(&precision, wish->precision, err));
+    if (scope != NULL) SSMQ_TRY(ssmq_scope_check(scope, err));
+    SSMQ_TRY(ssmq_device_find(&out->api, wish->device, true, err));
+    SSMQ_TRY(open_model(out, wish->model, wish->with_tokenizer, err));
+    out->n_threads = wish->n_threads;
     if (scope == NULL) scope = "all";
     if (!ssmq_precision_is_quantized(&precision)) scope = "none";
     ssmq_field_set(out->scope, sizeof out->scope, scope);
     return ssmq_spec_init(&out->spec, &precision, scope, &out->model->shape, err);
 }
 
-ssmq_status ssmq_runner_open(ssmq_runner *out, const ssmq_args *args, bool with_tokenizer,
-                             ssmq_err *err) {
+ssmq_status ssmq_runner_open(ssmq_runner *out, const ssmq_runner_wish *wish, ssmq_err *err) {
     memset(out, 0, sizeof *out);
-    ssmq_status status = open_parts(out, args, with_tokenizer, err);
+    ssmq_status status = open_parts(out, wish, err);
     if (status != SSMQ_OK) ssmq_runner_close(out);
     return status;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cli/runner.h - one model on one engine, as the commands score and generate use it, and the
- * options they share. */
+/* cli/runner.h - one model on one engine, as the commands score, generate and bench use it, and
+ * the options they share. */
 #ifndef SSMQ_CLI_RUNNER_H
 #define SSMQ_CLI_RUNNER_H
 
@@ -35,11 +35,24 @@ typedef struct ssmq_runner {
     int n_threads;
 } ssmq_runner;
 
+/* What to open: the values of those options. */
+typedef struct ssmq_runner_wish {
+    const char *model;
+    const char *precision;
+    const char *scope; /* NULL: all */
+    const char *device;
+    int n_threads;
+    bool with_tokenizer;
+} ssmq_runner_wish;
+/* Values that were given into *wish; the others stay.  Fails: CONFIG (--threads). */
+SSMQ_MUST_USE ssmq_status ssmq_runner_wish_read(ssmq_runner_wish *wish, const ssmq_args *args,
+                                                ssmq_err *err);
+
 /* Opens the checkpoint, its tokenizer if wanted, and checks precision, scope and device; no weight
  * is loaded yet, so that the caller can check its other inputs first.
  * Owns: *out, ssmq_runner_close().  Fails: CONFIG, IO, NOMEM. */
-SSMQ_MUST_USE ssmq_status ssmq_runner_open(ssmq_runner *out, const ssmq_args *args,
-                                           bool with_tokenizer, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status ssmq_runner_open(ssmq_runner *out, const ssmq_runner_wish *wish,
+                                           ssmq_err *err);
 /* Opens the engine and loads the weights.
  * Fails: SKIP (the engine cannot run this), NOMEM, DEVICE, CONFIG. */
 SSMQ_MUST_USE ssmq_status ssmq_runner_load(ssmq_runner *runner, ssmq_err *err);

@@ -101,7 +101,7 @@ static ssmq_status read_config(sweep *s, ssmq_err *err) {
 }
 
 static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
-    ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, err);
+    ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, true, err);
     if (status == SSMQ_OK) {
         status = ssmq_grid_init(&s->grid, &s->config, &s->loaded.inputs, err);
     }
@@ -116,7 +116,7 @@ static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
 static ssmq_status print_plan(const sweep *s, ssmq_err *err) {
     ssmq_str plan;
     ssmq_str_init(&plan, SSMQ_MAX_PLAN_BYTES);
-    ssmq_status status = ssmq_plan_write(&s->selected, &plan, err);
+    ssmq_status status = ssmq_plan_write(&s->selected, &s->loaded, &plan, err);
     if (status == SSMQ_OK) (void)fputs(ssmq_str_get(&plan), stdout);
     ssmq_str_free(&plan);
     return status;
@@ -158,10 +158,13 @@ static int threads_of_rank(const sweep *s) {
 }
 
 static ssmq_status open_worker(sweep *s, ssmq_err *err) {
+    char algorithms_path[SSMQ_PATH_BYTES];
+    SSMQ_TRY(ssmq_path_join(algorithms_path, s->run_dir, "gemm_algorithms.jsonl", err));
     ssmq_engine_options options = {
         .device_idx = ssmq_comm_local_rank(s->comm),
         .n_threads = threads_of_rank(s),
         .script = s->config.model.null_script,
+        .algorithms_path = algorithms_path,
     };
     s->worker.loaded = &s->loaded;
     s->worker.grid = &s->grid;

@@ -139,6 +139,42 @@ static void integers(void **state) {
     }
 }
 
+static void lists(void **state) {
+    (void)state;
+    ssmq_args args;
+    ssmq_err err = {0};
+    ssmq_arg_numbers list = {.n = 1, .values = {7}};
+    assert_int_equal(PARSE(&args, &err, "-q"), SSMQ_OK);
+    assert_int_equal(ssmq_args_numbers(&args, "count", 1, 9, &list, &err), SSMQ_OK);
+    assert_true(list.n == 1 && list.values[0] == 7);
+    assert_int_equal(PARSE(&args, &err, "--count", "3,1,9"), SSMQ_OK);
+    assert_int_equal(ssmq_args_numbers(&args, "count", 1, 9, &list, &err), SSMQ_OK);
+    assert_true(list.n == 3 && list.values[0] == 3 && list.values[1] == 1 && list.values[2] == 9);
+    const char *const bad[] = {"", "3,", ",3", "3,,1", "3,0", "10,3", "3;1", "3,none", "none,"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char text[128];
+        assert_int_equal(PARSE(&args, &err, "-n", bad[i]), SSMQ_OK);
+        assert_int_equal(ssmq_args_numbers(&args, "count", 1, 9, &list, &err), SSMQ_CONFIG);
+        (void)snprintf(text, sizeof text,
+                       "--count: '%s' is not a list of integers from 1 to 9, as 1,2,3, or none",
+                       bad[i]);
+        assert_string_equal(err.text, text);
+        assert_true(list.n == 3 && list.values[0] == 3);
+    }
+    assert_int_equal(PARSE(&args, &err, "-n", "none"), SSMQ_OK);
+    assert_int_equal(ssmq_args_numbers(&args, "count", 1, 9, &list, &err), SSMQ_OK);
+    assert_true(list.n == 0);
+    char many[2 * (SSMQ_MAX_ARG_NUMBERS + 1)] = "";
+    for (size_t i = 0; i < sizeof many - 1; i++) many[i] = i % 2 == 0 ? '1' : ',';
+    assert_int_equal(PARSE(&args, &err, "-n", many), SSMQ_OK);
+    assert_int_equal(ssmq_args_numbers(&args, "count", 1, 9, &list, &err), SSMQ_CONFIG);
+    assert_string_equal(err.text, "--count: more than 32 numbers");
+    many[2 * SSMQ_MAX_ARG_NUMBERS - 1] = '\0';
+    assert_int_equal(PARSE(&args, &err, "-n", many), SSMQ_OK);
+    assert_int_equal(ssmq_args_numbers(&args, "count", 1, 9, &list, &err), SSMQ_OK);
+    assert_true(list.n == SSMQ_MAX_ARG_NUMBERS);
+}
+
 static void numbers(void **state) {
     (void)state;
     ssmq_args args;
@@ -193,8 +229,8 @@ static void help(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms),       cmocka_unit_test(refusals), cmocka_unit_test(too_many),
-        cmocka_unit_test(positionals), cmocka_unit_test(integers), cmocka_unit_test(numbers),
-        cmocka_unit_test(help),
+        cmocka_unit_test(positionals), cmocka_unit_test(integers), cmocka_unit_test(lists),
+        cmocka_unit_test(numbers),     cmocka_unit_test(help),
     };
     return cmocka_run_group_tests_name("args", tests, NULL, NULL);
 }
