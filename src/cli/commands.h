@@ -19,6 +19,8 @@ extern "C" {
     X(tokenize, "--model DIR [--decode] [FILE]", "text to ids, one a line, or back")               \
     X(score, "--model DIR (--text F | --ids F)", "negative log likelihood of each token")          \
     X(generate, "--model DIR --prompt T [-n N]", "greedy text")                                    \
+    X(bench, "[--model DIR] [--prefill LIST] [--batch LIST]",                                      \
+      "speed and memory beside what the device could do")                                          \
     X(show, "RUN", "a run folder as a table")                                                      \
     X(merge, "RUN", "rebuilds metrics.jsonl and results.h5 from the journals")                     \
     X(export, "RUN --format md|csv|jsonl|sql", "the trials of a run in another form")

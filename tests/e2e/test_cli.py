@@ -62,8 +62,8 @@ class CommandTest(unittest.TestCase):
 
 
 class Usage(CommandTest):
-    COMMANDS = ["info", "check", "plan", "tokenize", "score", "generate", "show", "merge",
-                "export"]
+    COMMANDS = ["info", "check", "plan", "tokenize", "score", "generate", "bench", "show",
+                "merge", "export"]
 
     def test_help(self):
         text = self.output("--help")

@@ -165,13 +165,21 @@ class Names(unittest.TestCase):
         known = ""
         for command in ([BIN / "ssmq-sweep"], [BIN / "ssmq", "info"], [BIN / "ssmq", "check"],
                         [BIN / "ssmq", "score"], [BIN / "ssmq", "plan"], [BIN / "ssmq", "tokenize"],
-                        [BIN / "ssmq", "generate"], [BIN / "ssmq", "export"]):
+                        [BIN / "ssmq", "generate"], [BIN / "ssmq", "bench"], [BIN / "ssmq", "export"]):
             known += subprocess.run([*command, "--help"], timeout=60, text=True,
                                     stdout=subprocess.PIPE).stdout
         known += source("analysis/make_plots.py")
-        others = {"--preset", "--build", "--local-dir", "--partition", "--time"}
+        others = {"--preset", "--workflow", "--build", "--local-dir", "--partition", "--time"}
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", README)) - others:
             self.assertRegex(known, rf"{option}\b(?!-)", option)
+
+    def test_presets(self):
+        presets = json.loads(source("CMakePresets.json"))
+        for flags, kind in [("cmake --workflow", "workflowPresets"),
+                            ("cmake", "configurePresets"), ("cmake --build", "buildPresets")]:
+            known = {preset["name"] for preset in presets[kind]}
+            for name in re.findall(rf"(?<![\w-]){flags} --preset (\w+)", README):
+                self.assertIn(name, known, flags)
 
     def test_checklist_names_registered_tests(self):
         done = subprocess.run(["ctest", "--test-dir", BUILD, "--show-only=json-v1"], text=True,
