@@ -163,9 +163,9 @@ class Names(unittest.TestCase):
     def test_options(self):
         """Every --option of the text belongs to a program that is called there."""
         known = ""
-        for command in ([BIN / "ssmq-sweep"], [BIN / "ssmq", "info"], [BIN / "ssmq", "check"],
-                        [BIN / "ssmq", "score"], [BIN / "ssmq", "plan"], [BIN / "ssmq", "tokenize"],
-                        [BIN / "ssmq", "generate"], [BIN / "ssmq", "bench"], [BIN / "ssmq", "export"]):
+        commands = [[BIN / "ssmq", name] for name in
+                    ("info", "check", "score", "plan", "tokenize", "generate", "bench", "export")]
+        for command in [[BIN / "ssmq-sweep"], *commands]:
             known += subprocess.run([*command, "--help"], timeout=60, text=True,
                                     stdout=subprocess.PIPE).stdout
         known += source("analysis/make_plots.py")
