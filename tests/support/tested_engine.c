@@ -21,6 +21,7 @@ int tested_engine_begin(int argc, char **argv) {
     ssmq_gpu gpus[MAX_GPUS];
     const char *reason = "";
     if (argc > 1) name = argv[1];
+    if (argc > 2) cmocka_set_test_filter(argv[2]);
     const bool has_device =
         !tested_engine_is_cuda() || ssmq_engine_gpus(gpus, MAX_GPUS, &reason) > 0;
     if (!has_device && getenv("SSMQ_REQUIRE_GPU") == NULL) {

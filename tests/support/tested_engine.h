@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* support/tested_engine.h - the engine that a test program is about: "cuda", or the one named on
- * its command line. `test_gpu_invariants cpu` tests the test, and needs no GPU. */
+ * its command line: `test_gpu_invariants cpu` tests the test, and needs no GPU. A second argument
+ * picks tests by a pattern of their names: `test_gpu_invariants cuda "segments*fp16*"`. */
 #ifndef SUPPORT_TESTED_ENGINE_H
 #define SUPPORT_TESTED_ENGINE_H
 
