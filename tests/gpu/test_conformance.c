@@ -99,7 +99,8 @@ static void each_run(engines *e, void (*look)(engines *, const cpu_run *)) {
     const int i = (int)(e->c->shape - shapes);
     for (int k = (3 - i % 3) % 3; k < N_LENGTHS; k += 3) {
         const int64_t B = 1 + (i + k / 3) % MAX_B, T = lengths[k];
-        int32_t *ids = cpu_fixture_ids(B * (T + 1), e->c->model->shape.V, (uint64_t)(100 * i + k));
+        int32_t *ids =
+            cpu_fixture_ids(B * (T + 1), e->c->model->shape.V, 100 * (uint64_t)i + (uint64_t)k);
         const cpu_run run = {.ids = ids, .B = B, .T = T, .segment = (i + k) % 2 * 128};
         look(e, &run);
         ssmq_free(ids);

@@ -186,15 +186,15 @@ static void batches_of_any_size(void **state) {
     ssmq_free(ids);
 }
 
-/* The state is rounded once a step or segment; what it forgets is small beside what it adds up.
- * The limits are means of |NLL difference| in nats, of NLLs about 4 to 6; a state that is lost or
- * misread costs more than 0.1. */
+/* The state is rounded once a step or segment. Emulated on the CPU engine, that moved NLLs by up to
+ * 1.6e-4 (bf16) and 2e-5 (fp16) in the mean where everything else is fp32, and by up to 0.3 of the
+ * yardstick more where numbers of 16 bits then fall on other sides of rounding boundaries. */
 static void state_in_16_bits(void **state) {
     enum { T = 400, BY_DECODE = 150 };
     static const struct {
         ssmq_dtype dtype;
         double limit;
-    } types[] = {{SSMQ_BF16, 0.02}, {SSMQ_F16, 0.005}};
+    } types[] = {{SSMQ_BF16, 6e-4}, {SSMQ_F16, 8e-5}};
     const engine_case *c = *state;
     tested_engine_needs_cuda();
     int32_t *ids = cpu_fixture_ids(B * (T + 1), c->model->shape.V, 4);
@@ -215,7 +215,8 @@ static void state_in_16_bits(void **state) {
         const difference nll = difference_of(got.nll, plain.nll, B * T);
         print_message("  state in %s: NLL mean %.1e, rms %.1e (16 bits: %.1e), largest %.1e\n",
                       ssmq_dtype_name(types[i].dtype), nll.mean, nll.rms, unit.nll, nll.largest);
-        if (!(nll.mean <= types[i].limit)) fail_msg("mean difference of %.3g", nll.mean);
+        const double limit = types[i].limit + 0.6 * unit.nll;
+        if (!(nll.mean <= limit)) fail_msg("mean of %.3g; allowed is %.3g", nll.mean, limit);
         /* A type that is ignored would change nothing. */
         assert_true(nll.largest > 0.0);
         assert_true(stats.state_bytes > 0);

@@ -7,10 +7,11 @@
  * after which they round on their own, and where products on tensor cores take rounded operands of
  * which the CPU engine keeps fp32. Neither is larger than what 16 bits do to the result at all, and
  * that is measured: the CPU engine's own difference between this type and fp32, as a root mean
- * square over many tokens. Independent errors of that size differ by sqrt(2) of it, and the rounded
- * operands add to one side; so the root mean square of a difference may be twice the yardstick, and
- * a single number 12 times, as the tails of NLL differences are longer than a normal
- * distribution's. A wrong index or a lost term is hundreds of times the yardstick of fp16. */
+ * square over many tokens. Independent errors of that size differ by sqrt(2) of it. The root mean
+ * square of a difference may be twice the yardstick, and a single number 12 times, as the tails of
+ * NLL differences are longer than a normal distribution's. A CPU engine whose scan rounded its
+ * scores, weighted inputs and states to 16 bits came to 0.2 to 1.1 times and, for single tokens of
+ * a text, to 8; one that read one state number in 128 as zero came to 4 times and 75 in fp16. */
 #ifndef SUPPORT_CLOSENESS_H
 #define SUPPORT_CLOSENESS_H
 

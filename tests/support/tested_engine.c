@@ -83,11 +83,17 @@ void scored_free(scored *s) {
     *s = (scored){0};
 }
 
+static uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 void assert_same_bits(const float *a, const float *b, int64_t n, const char *what) {
     if (memcmp(a, b, (size_t)n * sizeof *a) == 0) return;
     int64_t first = -1, n_different = 0;
     for (int64_t i = 0; i < n; i++) {
-        if (memcmp(&a[i], &b[i], sizeof *a) == 0) continue;
+        if (bits_of(a[i]) == bits_of(b[i])) continue;
         if (first < 0) first = i;
         n_different++;
     }
