@@ -8,141 +8,162 @@ namespace {
 
 enum {
     VEC = 8, /* channels of a thread */
-    CONV_THREADS = 64,
-    CONV_TOKENS = 16, /* tokens that a thread walks over */
+    THREADS = 128,
+    CONV_TOKENS = 16, /* tokens that a thread walks over, */
+    AHEAD = 8,        /* so many of them on their way at once */
     MAX_K = SSMQ_MAX_CONV_KERNEL,
-    DT_HEADS = 32, /* heads of a block of k_dt */
-    DT_THREADS = 256,
+    DT_HEADS = 16, /* heads of a block of dt */
     LANE_TOKENS = CUDA_CHUNK_TOKENS / WARP
 };
 
+/* One launch does everything: its first blocks are of dt, the others of the convolution. */
 struct conv_call {
-    const void *zxbcdt, *ring, *taps, *bias;
-    const int64_t *position;
-    void *xbc;
-    int64_t T, R_ld, di, conv_dim;
-};
-
-/* Raw inputs of token t, which may lie before the segment, and before the sequence. */
-template <typename CT, int vec>
-__device__ __forceinline__ vec_of<CT, vec> raw_input(const conv_call &c, int64_t b, int64_t t,
-                                                     int64_t channel, int64_t position, int K) {
-    vec_of<CT, vec> x;
-    if (t >= 0) {
-        x.load((const CT *)c.zxbcdt + (b * c.T + t) * c.R_ld + c.di + channel);
-    } else if (position + t >= 0) {
-        const int64_t slot = (position + t) % K;
-        x.load((const CT *)c.ring + (b * K + slot) * c.conv_dim + channel);
-    } else {
-        for (int i = 0; i < vec; i++) x.v[i] = 0.0f;
-    }
-    return x;
-}
-
-/* Grid (channels, tokens, B). */
-template <typename CT, int vec, int K>
-__global__ void __launch_bounds__(CONV_THREADS) k_conv(conv_call c) {
-    const int64_t channel = ((int64_t)blockIdx.x * CONV_THREADS + threadIdx.x) * vec;
-    const int64_t first = (int64_t)blockIdx.y * CONV_TOKENS, b = blockIdx.z;
-    if (channel >= c.conv_dim) return;
-    vec_of<CT, vec> taps[K], bias, window[K];
-    for (int k = 0; k < K; k++) taps[k].load((const CT *)c.taps + k * c.conv_dim + channel);
-    bias.load((const CT *)c.bias + channel);
-    wait_for_predecessor();
-    release_successor();
-    const int64_t position = *c.position;
-    for (int k = 1; k < K; k++) {
-        window[k] = raw_input<CT, vec>(c, b, first - K + k, channel, position, K);
-    }
-#pragma unroll 4
-    for (int i = 0; i < CONV_TOKENS; i++) {
-        const int64_t t = first + i;
-        if (t >= c.T) break;
-        for (int k = 0; k + 1 < K; k++) window[k] = window[k + 1];
-        window[K - 1].load((const CT *)c.zxbcdt + (b * c.T + t) * c.R_ld + c.di + channel);
-        vec_of<CT, vec> sum = bias;
-        for (int k = 0; k < K; k++) {
-            for (int n = 0; n < vec; n++) sum.v[n] += taps[k].v[n] * window[k].v[n];
-        }
-        for (int n = 0; n < vec; n++) sum.v[n] = type_silu<CT>(sum.v[n]);
-        sum.store((CT *)c.xbc + (b * c.T + t) * c.conv_dim + channel);
-    }
-}
-
-struct dt_call {
-    const void *zxbcdt;
+    const void *zxbcdt, *taps, *bias;
     const float *dt_bias, *A;
+    const int64_t *position;
+    void *ring, *xbc;
     float *dt, *cs;
-    int64_t T, T_pad, R_ld, first_column, H;
+    int64_t T, T_pad, R_ld, di, conv_dim;
+    int H, dt_blocks, dt_head_blocks, channel_blocks;
     float dt_min, dt_max;
 };
 
-/* Grid (chunks, heads, B). Comparisons that NaN fails: it must stay visible. */
-template <typename CT> __global__ void __launch_bounds__(DT_THREADS) k_dt(dt_call c) {
-    __shared__ float dts[DT_HEADS][CUDA_CHUNK_TOKENS + 1];
-    const int64_t first = (int64_t)blockIdx.x * CUDA_CHUNK_TOKENS, b = blockIdx.z;
-    const int64_t head0 = (int64_t)blockIdx.y * DT_HEADS;
+/* Raw inputs of token t < 0 of the segment: of the ring, or before the sequence. */
+template <typename CT, int vec, int K>
+__device__ __forceinline__ vec_of<CT, vec> earlier_input(const conv_call &c, int64_t b, int64_t t,
+                                                         int64_t channel, int64_t position) {
+    vec_of<CT, vec> x = {};
+    if (position + t < 0) return x;
+    const int64_t slot = (position + t) % K;
+    x.load((const CT *)c.ring + (b * K + slot) * c.conv_dim + channel);
+    return x;
+}
+
+/* The segment's last inputs into the ring, by the thread that alone has read it there. */
+template <typename CT, int vec, int K>
+__device__ __forceinline__ void keep_inputs(const conv_call &c, const CT *raw, int64_t b,
+                                            int64_t channel, int64_t position) {
+    for (int64_t t = c.T > K ? c.T - K : 0; t < c.T; t++) {
+        vec_of<CT, vec> x;
+        x.load(raw + t * c.R_ld);
+        x.store((CT *)c.ring + (b * K + (position + t) % K) * c.conv_dim + channel);
+    }
+}
+
+/* Channels [channel, channel + vec) of CONV_TOKENS tokens. */
+template <typename CT, int vec, int K>
+__device__ __forceinline__ void convolve(const conv_call &c, int64_t b, int64_t first,
+                                         int64_t channel) {
+    vec_of<CT, vec> taps[K], bias, window[K] = {};
+    for (int k = 0; k < K; k++) taps[k].load((const CT *)c.taps + k * c.conv_dim + channel);
+    bias.load((const CT *)c.bias + channel);
+    const CT *raw = (const CT *)c.zxbcdt + b * c.T * c.R_ld + c.di + channel;
+    CT *out = (CT *)c.xbc + b * c.T * c.conv_dim + channel;
     wait_for_predecessor();
-    release_successor();
-    for (int i = threadIdx.x; i < DT_HEADS * CUDA_CHUNK_TOKENS; i += DT_THREADS) {
-        const int64_t h = head0 + i % DT_HEADS, t = first + i / DT_HEADS;
+    const int64_t position = *c.position;
+    for (int k = 1; k < K; k++) {
+        const int64_t t = first - K + k;
+        if (t >= 0) {
+            window[k].load(raw + t * c.R_ld);
+        } else {
+            window[k] = earlier_input<CT, vec, K>(c, b, t, channel, position);
+        }
+    }
+    for (int64_t t0 = first; t0 < first + CONV_TOKENS && t0 < c.T; t0 += AHEAD) {
+        packets_of<CT, vec> next[AHEAD];
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            if (t0 + i < c.T) next[i].load(raw + (t0 + i) * c.R_ld);
+        }
+#pragma unroll
+        for (int i = 0; i < AHEAD; i++) {
+            for (int k = 0; k + 1 < K; k++) window[k] = window[k + 1];
+            window[K - 1] = next[i].numbers();
+            vec_of<CT, vec> sum = bias;
+            for (int k = 0; k < K; k++) {
+                for (int n = 0; n < vec; n++) sum.v[n] += taps[k].v[n] * window[k].v[n];
+            }
+            for (int n = 0; n < vec; n++) sum.v[n] = type_silu<CT>(sum.v[n]);
+            if (t0 + i < c.T) sum.store(out + (t0 + i) * c.conv_dim);
+        }
+    }
+    if (first == 0) keep_inputs<CT, vec, K>(c, raw, b, channel, position);
+}
+
+/* dt of a chunk's tokens and some heads into shared memory; 0 where there is no such token.
+ * Comparisons that NaN fails: it must stay visible. */
+template <typename CT>
+__device__ __forceinline__ void fill_dt(const conv_call &c, int64_t b, int64_t first, int head0,
+                                        float (*dts)[CUDA_CHUNK_TOKENS + 1]) {
+    for (int i = threadIdx.x; i < DT_HEADS * CUDA_CHUNK_TOKENS; i += THREADS) {
+        const int h = head0 + i % DT_HEADS;
+        const int64_t t = first + i / DT_HEADS;
         float v = 0.0f;
         if (h < c.H && t < c.T) {
-            const CT *row = (const CT *)c.zxbcdt + (b * c.T + t) * c.R_ld;
-            v = softplus(to_float(row[c.first_column + h]) + c.dt_bias[h]);
+            const CT *row = (const CT *)c.zxbcdt + (b * c.T + t) * c.R_ld + c.di + c.conv_dim;
+            v = softplus(to_float(row[h]) + c.dt_bias[h]);
             v = v < c.dt_min ? c.dt_min : (v > c.dt_max ? c.dt_max : v);
         }
         dts[i % DT_HEADS][i / DT_HEADS] = v;
     }
-    __syncthreads();
+}
+
+/* dt of one head and dt A cumulated, by a warp: four tokens a lane, then over the lanes. */
+__device__ __forceinline__ void cumulate(const float *dts, double A, float *dt, float *cs) {
     const int lane = threadIdx.x % WARP;
-    for (int i = threadIdx.x / WARP; i < DT_HEADS && head0 + i < c.H; i += DT_THREADS / WARP) {
-        const double A = (double)c.A[head0 + i];
-        double part[LANE_TOKENS], sum = 0.0;
-        for (int k = 0; k < LANE_TOKENS; k++) {
-            sum += (double)dts[i][lane * LANE_TOKENS + k] * A;
-            part[k] = sum;
-        }
-        double before = sum;
-        for (int step = 1; step < WARP; step *= 2) {
-            const double other = __shfl_up_sync(~0u, before, step);
-            if (lane >= step) before += other;
-        }
-        before = __shfl_up_sync(~0u, before, 1);
-        if (lane == 0) before = 0.0;
-        const int64_t at = (b * c.H + head0 + i) * c.T_pad + first + lane * LANE_TOKENS;
-        for (int k = 0; k < LANE_TOKENS; k++) {
-            c.dt[at + k] = dts[i][lane * LANE_TOKENS + k];
-            c.cs[at + k] = (float)(before + part[k]);
-        }
+    double part[LANE_TOKENS], sum = 0.0;
+    for (int k = 0; k < LANE_TOKENS; k++) {
+        sum += (double)dts[lane * LANE_TOKENS + k] * A;
+        part[k] = sum;
+    }
+    double before = sum;
+    for (int step = 1; step < WARP; step *= 2) {
+        const double other = __shfl_up_sync(~0u, before, step);
+        if (lane >= step) before += other;
+    }
+    before = __shfl_up_sync(~0u, before, 1);
+    if (lane == 0) before = 0.0;
+    for (int k = 0; k < LANE_TOKENS; k++) {
+        dt[lane * LANE_TOKENS + k] = dts[lane * LANE_TOKENS + k];
+        cs[lane * LANE_TOKENS + k] = (float)(before + part[k]);
     }
 }
 
-/* Grid (channels, kept tokens, B). */
-template <typename CT> __global__ void k_keep(conv_call c, CT *ring, int K) {
+template <typename CT> __device__ __forceinline__ void chunk_dt(const conv_call &c, int64_t b) {
+    __shared__ float dts[DT_HEADS][CUDA_CHUNK_TOKENS + 1];
+    const int64_t first = (int64_t)(blockIdx.x / c.dt_head_blocks) * CUDA_CHUNK_TOKENS;
+    const int head0 = (int)(blockIdx.x % c.dt_head_blocks) * DT_HEADS;
     wait_for_predecessor();
-    release_successor();
-    const int64_t channel = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, b = blockIdx.z;
-    const int64_t t = c.T - 1 - blockIdx.y;
-    if (channel >= c.conv_dim) return;
-    const int64_t slot = (*c.position + t) % K;
-    ring[(b * K + slot) * c.conv_dim + channel] =
-        ((const CT *)c.zxbcdt)[(b * c.T + t) * c.R_ld + c.di + channel];
+    fill_dt<CT>(c, b, first, head0, dts);
+    __syncthreads();
+    for (int i = threadIdx.x / WARP; i < DT_HEADS && head0 + i < c.H; i += THREADS / WARP) {
+        const int64_t at = (b * c.H + head0 + i) * c.T_pad + first;
+        cumulate(dts[i], (double)c.A[head0 + i], c.dt + at, c.cs + at);
+    }
 }
 
-conv_call call_of(const cuda_pass *p, const void *zxbcdt, const void *ring, const int64_t *position,
-                  void *xbc) {
-    const ssmq_shape *s = p->shape;
-    return {zxbcdt, ring,    p->layer->conv, p->layer->conv_bias, position, xbc,
-            p->T,   p->R_ld, s->di,          s->conv_dim};
+/* Grid (blocks of dt, then of channels of tokens; B). */
+template <typename CT, int vec, int K>
+__global__ void __launch_bounds__(THREADS) k_conv(conv_call c) {
+    release_successor();
+    const int64_t b = blockIdx.y;
+    if ((int)blockIdx.x < c.dt_blocks) {
+        chunk_dt<CT>(c, b);
+        return;
+    }
+    const int i = (int)blockIdx.x - c.dt_blocks;
+    const int64_t channel = ((int64_t)(i % c.channel_blocks) * THREADS + threadIdx.x) * vec;
+    const int64_t first = (int64_t)(i / c.channel_blocks) * CONV_TOKENS;
+    if (channel < c.conv_dim) convolve<CT, vec, K>(c, b, first, channel);
 }
 
 template <typename CT, int vec>
-ssmq_status launch_conv(const cuda_pass *p, const conv_call &c, ssmq_err *err) {
-    const int64_t width = CONV_THREADS * vec;
-    const dim3 grid((unsigned)((c.conv_dim + width - 1) / width),
-                    (unsigned)((c.T + CONV_TOKENS - 1) / CONV_TOKENS), (unsigned)p->B);
-    const launch_shape shape = {grid, dim3(CONV_THREADS), 0};
+ssmq_status launch_conv(const cuda_pass *p, conv_call c, ssmq_err *err) {
+    const int64_t width = THREADS * vec;
+    c.channel_blocks = (int)((c.conv_dim + width - 1) / width);
+    const int64_t token_blocks = (c.T + CONV_TOKENS - 1) / CONV_TOKENS;
+    const dim3 grid((unsigned)(c.dt_blocks + c.channel_blocks * token_blocks), (unsigned)p->B);
+    const launch_shape shape = {grid, dim3(THREADS), 0};
     switch (p->shape->K) {
     case 1:
         return launch_chained(k_conv<CT, vec, 1>, shape, p, err, c);
@@ -155,53 +176,35 @@ ssmq_status launch_conv(const cuda_pass *p, const conv_call &c, ssmq_err *err) {
     }
 }
 
-template <typename CT>
-ssmq_status launch_dt(const cuda_pass *p, const void *zxbcdt, float *dt, float *cs, ssmq_err *err) {
-    const ssmq_shape *s = p->shape;
-    const int64_t chunks = (p->T + CUDA_CHUNK_TOKENS - 1) / CUDA_CHUNK_TOKENS;
-    const dt_call c = {zxbcdt,
-                       p->layer->dt_bias,
-                       p->layer->A,
-                       dt,
-                       cs,
-                       p->T,
-                       chunks * CUDA_CHUNK_TOKENS,
-                       p->R_ld,
-                       s->di + s->conv_dim,
-                       s->H,
-                       s->dt_min,
-                       s->dt_max};
-    const dim3 grid((unsigned)chunks, (unsigned)((s->H + DT_HEADS - 1) / DT_HEADS), (unsigned)p->B);
-    return launch_chained(k_dt<CT>, {grid, dim3(DT_THREADS), 0}, p, err, c);
-}
-
-template <typename CT>
-ssmq_status launch_keep(const cuda_pass *p, const conv_call &c, void *ring, ssmq_err *err) {
-    const int64_t K = p->shape->K, kept = p->T < K ? p->T : K;
-    const dim3 grid((unsigned)((c.conv_dim + DT_THREADS - 1) / DT_THREADS), (unsigned)kept,
-                    (unsigned)p->B);
-    return launch_chained(k_keep<CT>, {grid, dim3(DT_THREADS), 0}, p, err, c, (CT *)ring, (int)K);
-}
-
 } // namespace
 
-ssmq_status cuda_conv(const cuda_pass *p, const void *zxbcdt, const void *ring,
-                      const int64_t *position, void *xbc, float *dt, float *cs, ssmq_err *err) {
+ssmq_status cuda_conv(const cuda_pass *p, const cuda_conv_call *call, ssmq_err *err) {
     const ssmq_shape *s = p->shape;
-    const conv_call c = call_of(p, zxbcdt, ring, position, xbc);
+    const int64_t chunks = (p->T + CUDA_CHUNK_TOKENS - 1) / CUDA_CHUNK_TOKENS;
     const bool is_aligned = s->conv_dim % VEC == 0 && s->di % VEC == 0 && p->R_ld % VEC == 0;
+    conv_call c = {};
+    c.zxbcdt = call->zxbcdt;
+    c.taps = p->layer->conv;
+    c.bias = p->layer->conv_bias;
+    c.dt_bias = p->layer->dt_bias;
+    c.A = p->layer->A;
+    c.position = call->position;
+    c.ring = call->ring;
+    c.xbc = call->xbc;
+    c.dt = call->dt;
+    c.cs = call->cs;
+    c.T = p->T;
+    c.T_pad = chunks * CUDA_CHUNK_TOKENS;
+    c.R_ld = p->R_ld;
+    c.di = s->di;
+    c.conv_dim = s->conv_dim;
+    c.H = (int)s->H;
+    c.dt_head_blocks = (c.H + DT_HEADS - 1) / DT_HEADS;
+    c.dt_blocks = c.dt_head_blocks * (int)chunks;
+    c.dt_min = s->dt_min;
+    c.dt_max = s->dt_max;
     ssmq_status status = SSMQ_OK;
-    DISPATCH(p->dtype, CT, status = launch_dt<CT>(p, zxbcdt, dt, cs, err));
-    if (status != SSMQ_OK) return status;
     DISPATCH(p->dtype, CT,
              status = is_aligned ? launch_conv<CT, VEC>(p, c, err) : launch_conv<CT, 1>(p, c, err));
-    return status;
-}
-
-ssmq_status cuda_conv_keep(const cuda_pass *p, const void *zxbcdt, void *ring,
-                           const int64_t *position, ssmq_err *err) {
-    const conv_call c = call_of(p, zxbcdt, ring, position, NULL);
-    ssmq_status status = SSMQ_OK;
-    DISPATCH(p->dtype, CT, status = launch_keep<CT>(p, c, ring, err));
     return status;
 }

@@ -53,6 +53,12 @@ typedef struct cuda_layer {
     void *out_proj_bias; /* CT [d], NULL if none */
 } cuda_layer;
 
+/* Weights that the product after a kernel reads; nothing if n_bytes is 0. */
+typedef struct cuda_prefetch {
+    const void *bytes;
+    int64_t n_bytes;
+} cuda_prefetch;
+
 /* What every launcher of one layer's work needs. */
 typedef struct cuda_pass {
     const ssmq_shape *shape;
@@ -63,6 +69,7 @@ typedef struct cuda_pass {
     int64_t R_ld;            /* leading dimension of zxbcdt, in numbers */
     int layer_idx;           /* names the layer in faults */
     int n_sm;                /* multiprocessors of the device */
+    cuda_prefetch next;      /* what norm and step may bring into the L2 cache */
     bool is_chained;         /* kernels may begin while their predecessor ends (device.cuh) */
     cudaStream_t stream;
 } cuda_pass;
@@ -103,14 +110,16 @@ ssmq_status cuda_gated_norm(const cuda_pass *p, const void *zxbcdt, const void *
  * (counted from its first) at slot n mod K. *position (device) is how many tokens every sequence
  * has consumed before this call; nobody here changes it. */
 
-/* xbc CT [rows, conv_dim], dt and cs [B, H, T_pad] from zxbcdt; tokens before the segment come from
- * the ring (zeros before the start). The ring is not written. */
-ssmq_status cuda_conv(const cuda_pass *p, const void *zxbcdt, const void *ring,
-                      const int64_t *position, void *xbc, float *dt, float *cs, ssmq_err *err);
-
-/* The last min(T, K) raw inputs of the segment into the ring. Launched after cuda_conv(). */
-ssmq_status cuda_conv_keep(const cuda_pass *p, const void *zxbcdt, void *ring,
-                           const int64_t *position, ssmq_err *err);
+/* xbc, dt and cs of a segment; tokens before it come from the ring (zeros before the start), and
+ * its last min(T, K) raw inputs go there. */
+typedef struct cuda_conv_call {
+    const void *zxbcdt;
+    void *ring;
+    const int64_t *position;
+    void *xbc;      /* CT [rows, conv_dim] */
+    float *dt, *cs; /* [B, H, T_pad] */
+} cuda_conv_call;
+ssmq_status cuda_conv(const cuda_pass *p, const cuda_conv_call *call, ssmq_err *err);
 
 /* ---- ssd.cu ---- */
 

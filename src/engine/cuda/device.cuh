@@ -33,8 +33,39 @@ template <> __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(f
     return __float2bfloat16_rn(x);
 }
 
+/* Two numbers, each rounded to nearest even, in one instruction. */
+template <typename CT> static __device__ __forceinline__ uint32_t pack(float low, float high);
+template <> __device__ __forceinline__ uint32_t pack<__half>(float low, float high) {
+    const __half2 both = __floats2half2_rn(low, high);
+    return *(const uint32_t *)&both;
+}
+template <> __device__ __forceinline__ uint32_t pack<__nv_bfloat16>(float low, float high) {
+    const __nv_bfloat162 both = __floats2bfloat162_rn(low, high);
+    return *(const uint32_t *)&both;
+}
+
 /* At most 16 bytes of numbers that move as one access. */
 template <typename CT, int n> struct alignas(n * sizeof(CT)) packet { CT v[n]; };
+
+template <int n_bytes> struct word_of;
+template <> struct word_of<2> { using type = uint16_t; };
+template <> struct word_of<4> { using type = uint32_t; };
+template <> struct word_of<8> { using type = uint2; };
+template <> struct word_of<16> { using type = uint4; };
+
+/* Assignment would move 16-bit numbers one by one: they are classes. */
+template <typename CT, int n>
+static __device__ __forceinline__ packet<CT, n> load_packet(const CT *from) {
+    using word = typename word_of<n * sizeof(CT)>::type;
+    packet<CT, n> part;
+    *(word *)&part = *(const word *)from;
+    return part;
+}
+template <typename CT, int n>
+static __device__ __forceinline__ void store_packet(CT *to, const packet<CT, n> &part) {
+    using word = typename word_of<n * sizeof(CT)>::type;
+    *(word *)to = *(const word *)&part;
+}
 
 /* n numbers as fp32, which memory holds as CT in accesses of up to 16 bytes; n is a power of two,
  * and the address a multiple of n * sizeof(CT) or of 16. */
@@ -43,23 +74,43 @@ template <typename CT, int n> struct vec_of {
     float v[n];
     __device__ __forceinline__ void load(const CT *from) {
         for (int i = 0; i < n / width; i++) {
-            const packet<CT, width> part = ((const packet<CT, width> *)from)[i];
+            const packet<CT, width> part = load_packet<CT, width>(from + i * width);
             for (int k = 0; k < width; k++) v[i * width + k] = to_float(part.v[k]);
         }
     }
     __device__ __forceinline__ void store(CT *to) const {
         for (int i = 0; i < n / width; i++) {
             packet<CT, width> part;
-            for (int k = 0; k < width; k++) part.v[k] = from_float<CT>(v[i * width + k]);
-            ((packet<CT, width> *)to)[i] = part;
+            if constexpr (sizeof(CT) == 2 && width % 2 == 0) {
+                uint32_t *pairs = (uint32_t *)&part;
+                for (int k = 0; k < width; k += 2) {
+                    pairs[k / 2] = pack<CT>(v[i * width + k], v[i * width + k + 1]);
+                }
+            } else {
+                for (int k = 0; k < width; k++) part.v[k] = from_float<CT>(v[i * width + k]);
+            }
+            store_packet<CT, width>(to + i * width, part);
         }
     }
 };
 
-/* x / (1 + exp(-x)), with the fast exponential where 16 bits are what is kept. */
+/* The same numbers as memory holds them, for loads that nobody waits for yet. */
+template <typename CT, int n> struct packets_of {
+    static constexpr int width = vec_of<CT, n>::width;
+    packet<CT, width> parts[n / width];
+    __device__ __forceinline__ void load(const CT *from) {
+        for (int i = 0; i < n / width; i++) parts[i] = load_packet<CT, width>(from + i * width);
+    }
+    __device__ __forceinline__ vec_of<CT, n> numbers() const {
+        vec_of<CT, n> out;
+        for (int i = 0; i < n; i++) out.v[i] = to_float(parts[i / width].v[i % width]);
+        return out;
+    }
+};
+
+/* x / (1 + exp(-x)), with fast exponential and division where 16 bits are what is kept. */
 template <typename CT> static __device__ __forceinline__ float type_silu(float x) {
-    const float power = sizeof(CT) == sizeof(float) ? expf(-x) : __expf(-x);
-    return x / (1.0f + power);
+    return sizeof(CT) == sizeof(float) ? x / (1.0f + expf(-x)) : __fdividef(x, 1.0f + __expf(-x));
 }
 
 static __device__ __forceinline__ float softplus(float x) {
@@ -84,6 +135,26 @@ static __device__ __forceinline__ void wait_for_predecessor() {
 static __device__ __forceinline__ void release_successor() {
 #if __CUDA_ARCH__ >= 900
     cudaTriggerProgrammaticLaunchCompletion();
+#endif
+}
+
+/* One thread of block `block` of n_blocks asks for its share of what the next product reads to come
+ * into the L2 cache, while nobody else uses the memory. A hint: no value depends on it. */
+static __device__ __forceinline__ void prefetch_share(const cuda_prefetch &next, int64_t block,
+                                                      int64_t n_blocks) {
+#if __CUDA_ARCH__ >= 900
+    const int64_t unit = 256;
+    const int64_t share = (next.n_bytes / unit + n_blocks - 1) / n_blocks * unit;
+    const int64_t first = block * share;
+    const int64_t n_bytes = next.n_bytes - first < share ? next.n_bytes - first : share;
+    if (n_bytes < unit || threadIdx.x != 0) return;
+    asm volatile(
+        "cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"((const char *)next.bytes + first),
+        "r"((unsigned)(n_bytes / unit * unit)));
+#else
+    (void)next;
+    (void)block;
+    (void)n_blocks;
 #endif
 }
 

@@ -8,6 +8,9 @@
 /* Programmatic dependent launch came with this compute capability. */
 enum { CHAINED_MAJOR = 9 };
 
+/* A decode step fetches this much of a product's weights ahead of it. */
+enum { PREFETCH_BYTES = 3 << 20 };
+
 static cuda_pass pass_of(const cuda_engine *e, int64_t layer_idx, int64_t T) {
     const ssmq_precision *precision = &e->spec.precision;
     const cuda_pass p = {
@@ -104,8 +107,15 @@ static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight,
 
 static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
     const cuda_buffers *b = &e->buffers;
-    void *ring = ring_of(e, p->layer_idx);
-    const cuda_ssd_call call = {
+    const cuda_conv_call conv = {
+        .zxbcdt = b->zxbcdt,
+        .ring = ring_of(e, p->layer_idx),
+        .position = e->state.position,
+        .xbc = b->xbc,
+        .dt = b->dt,
+        .cs = b->cs,
+    };
+    const cuda_ssd_call ssd = {
         .xbc = b->xbc,
         .dt = b->dt,
         .cs = b->cs,
@@ -113,10 +123,9 @@ static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, ssmq_err *err
         .chunk_states = b->chunk_states,
         .y = b->y,
     };
-    SSMQ_TRY(cuda_conv(p, b->zxbcdt, ring, e->state.position, b->xbc, b->dt, b->cs, err));
-    SSMQ_TRY(cuda_conv_keep(p, b->zxbcdt, ring, e->state.position, err));
+    SSMQ_TRY(cuda_conv(p, &conv, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_CONV, err));
-    SSMQ_TRY(cuda_ssd(p, &call, err));
+    SSMQ_TRY(cuda_ssd(p, &ssd, err));
     return cuda_stage_end(e, SSMQ_STAGE_SSD, err);
 }
 
@@ -132,15 +141,25 @@ static ssmq_status mix_step(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
     return cuda_stage_end(e, SSMQ_STAGE_SSD, err);
 }
 
+/* The first of the weights of a product: what fits beside other things in the L2 cache. */
+static cuda_prefetch first_of(const cuda_gemm_call *call) {
+    const int64_t n_bytes =
+        call->shape.N * call->shape.K * (int64_t)ssmq_dtype_bytes(call->shape.dtype);
+    const cuda_prefetch first = {call->w, n_bytes < PREFETCH_BYTES ? n_bytes : PREFETCH_BYTES};
+    return first;
+}
+
 /* T = 0: one decode step. */
 static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, ssmq_err *err) {
     const cuda_layer *layer = &e->weights.layers[layer_idx];
-    const cuda_pass p = pass_of(e, layer_idx, T > 0 ? T : 1);
+    cuda_pass p = pass_of(e, layer_idx, T > 0 ? T : 1);
     const cuda_gemm_call in_proj = in_proj_call(e, layer, T);
     const cuda_gemm_call out_proj = out_proj_call(e, layer, T);
+    if (T == 0) p.next = first_of(&in_proj);
     SSMQ_TRY(norm(e, &p, layer->norm, e->buffers.fault, err));
     SSMQ_TRY(cuda_gemm(e->gemms, &in_proj, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_IN_PROJ, err));
+    if (T == 0) p.next = first_of(&out_proj);
     SSMQ_TRY(T > 0 ? mix_segment(e, &p, err) : mix_step(e, &p, err));
     SSMQ_TRY(cuda_gated_norm(&p, e->buffers.zxbcdt, e->buffers.y, e->buffers.u, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_GATED_NORM, err));
@@ -167,7 +186,7 @@ ssmq_status cuda_forward_segment(cuda_engine *e, int64_t T, ssmq_err *err) {
 
 ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
     const cuda_buffers *b = &e->buffers;
-    const cuda_pass p = pass_of(e, e->shape.L, 1);
+    cuda_pass p = pass_of(e, e->shape.L, 1);
     const cuda_gemm_call head = head_call(e, p.B, true);
     const cuda_sample_call sample = {
         .logits = b->logits,
@@ -187,6 +206,7 @@ ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
         .stream = e->stream,
     };
     SSMQ_TRY(forward_layers(e, 0, err));
+    p.next = first_of(&head);
     SSMQ_TRY(norm(e, &p, e->weights.norm_f, b->fault, err));
     SSMQ_TRY(cuda_gemm(e->gemms, &head, err));
     SSMQ_TRY(cuda_sample(&sample, err));

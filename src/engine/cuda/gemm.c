@@ -16,7 +16,7 @@ enum {
     MAX_CANDIDATES = 24,
     /* M at which fixed algorithms are asked for. */
     FIXED_PREFILL_ROWS = 2048,
-    FIXED_DECODE_ROWS = 16,
+    FIXED_DECODE_ROWS = CUDA_GEMM_PAD_ROWS,
     TIMED_RUNS = 5,   /* graph launches a candidate */
     TIMED_CALLS = 12, /* products in one of them */
     MAX_ALIGN_BYTES = 256
@@ -187,33 +187,47 @@ static ssmq_status no_algorithm(const cuda_gemm_shape *s, ssmq_err *err) {
                      ssmq_dtype_name(s->y_dtype));
 }
 
-/* The library's first choice at a representative M that also takes this M: a function of N, K,
- * types, device and library alone, whatever M is. */
-static ssmq_status choose_fixed(const cuda_gemms *g, plan *p, const void *bias, ssmq_err *err) {
-    cublasLtMatmulHeuristicResult_t results[MAX_CANDIDATES], checked;
+/* True if the algorithm takes the plan's shape, within the workspace. */
+static bool takes(const cuda_gemms *g, const plan *p, const cublasLtMatmulAlgo_t *algo,
+                  size_t *workspace_bytes) {
+    cublasLtMatmulHeuristicResult_t checked;
+    if (cublasLtMatmulAlgoCheck(g->handle, p->desc, p->w, p->x, p->y, p->y, algo, &checked) !=
+        CUBLAS_STATUS_SUCCESS) {
+        return false;
+    }
+    *workspace_bytes = checked.workspaceSize;
+    return checked.workspaceSize <= CUDA_GEMM_WORKSPACE_BYTES;
+}
+
+/* Of the heuristics at `rows` rows, the first that the plan takes too; SKIP without one. */
+static ssmq_status choose_at(const cuda_gemms *g, plan *p, int64_t rows, const void *bias,
+                             ssmq_err *err) {
+    cublasLtMatmulHeuristicResult_t results[MAX_CANDIDATES];
     plan typical = {.shape = p->shape};
     int n = 0;
-    ssmq_status status = SSMQ_OK;
-    SSMQ_TRY_OR(
-        describe(&typical, p->shape.is_decode ? FIXED_DECODE_ROWS : FIXED_PREFILL_ROWS, bias, err),
-        out);
-    SSMQ_TRY_OR(ask(g, &typical, CUBLASLT_REDUCTION_SCHEME_NONE, MAX_CANDIDATES, results, &n, err),
-                out);
-    status = SSMQ_SKIP;
-    for (int i = 0; i < n && status != SSMQ_OK; i++) {
-        if (cublasLtMatmulAlgoCheck(g->handle, p->desc, p->w, p->x, p->y, p->y, &results[i].algo,
-                                    &checked) != CUBLAS_STATUS_SUCCESS ||
-            checked.workspaceSize > CUDA_GEMM_WORKSPACE_BYTES) {
-            continue;
-        }
-        p->algo = results[i].algo;
-        p->workspace_bytes = checked.workspaceSize;
-        status = SSMQ_OK;
+    ssmq_status status = describe(&typical, rows, bias, err);
+    if (status == SSMQ_OK) {
+        status = ask(g, &typical, CUBLASLT_REDUCTION_SCHEME_NONE, MAX_CANDIDATES, results, &n, err);
     }
-    if (status != SSMQ_OK) status = no_algorithm(&p->shape, err);
-out:
     plan_free(&typical);
-    return status;
+    SSMQ_TRY(status);
+    for (int i = 0; i < n; i++) {
+        if (!takes(g, p, &results[i].algo, &p->workspace_bytes)) continue;
+        p->algo = results[i].algo;
+        return SSMQ_OK;
+    }
+    return SSMQ_SKIP;
+}
+
+/* The library's first choice at a representative number of rows: a function of N, K, types, device
+ * and library alone. Every decode step runs in pieces of FIXED_DECODE_ROWS rows; a segment's
+ * product has as many rows as it has, so its algorithm must take them. */
+static ssmq_status choose_fixed(const cuda_gemms *g, plan *p, const void *bias, ssmq_err *err) {
+    const int64_t first = p->shape.is_decode ? FIXED_DECODE_ROWS : FIXED_PREFILL_ROWS;
+    const int64_t second = p->shape.is_decode ? FIXED_PREFILL_ROWS : FIXED_DECODE_ROWS;
+    ssmq_status status = choose_at(g, p, first, bias, err);
+    if (status == SSMQ_SKIP) status = choose_at(g, p, second, bias, err);
+    return status == SSMQ_SKIP ? no_algorithm(&p->shape, err) : status;
 }
 
 static cublasStatus_t multiply(const cuda_gemms *g, const plan *p, const cuda_gemm_call *call,
@@ -300,14 +314,8 @@ static ssmq_status measure(cuda_gemms *g, plan *p, const cuda_gemm_call *call, c
 
 /* The algorithm that the file names, if this library still takes it. */
 static bool recall(const cuda_gemms *g, plan *p, const cuda_algorithm_key *key) {
-    cublasLtMatmulHeuristicResult_t checked;
-    if (!cuda_algorithms_find(g->algorithms, key, p->algo.data, sizeof p->algo.data)) return false;
-    if (cublasLtMatmulAlgoCheck(g->handle, p->desc, p->w, p->x, p->y, p->y, &p->algo, &checked) !=
-        CUBLAS_STATUS_SUCCESS) {
-        return false;
-    }
-    p->workspace_bytes = checked.workspaceSize;
-    return checked.workspaceSize <= CUDA_GEMM_WORKSPACE_BYTES;
+    return cuda_algorithms_find(g->algorithms, key, p->algo.data, sizeof p->algo.data) &&
+           takes(g, p, &p->algo, &p->workspace_bytes);
 }
 
 static ssmq_status choose_measured(cuda_gemms *g, plan *p, const cuda_gemm_call *call,
@@ -349,13 +357,20 @@ static plan *take_place(cuda_gemms *g) {
     return p;
 }
 
-ssmq_status cuda_gemms_prepare(cuda_gemms *gemms, const cuda_gemm_call *call, const void *const *w,
-                               int64_t n_w, ssmq_err *err) {
-    if (find_plan(gemms, &call->shape) != NULL) return SSMQ_OK;
+static bool runs_in_pieces(const cuda_gemms *gemms, const cuda_gemm_shape *shape) {
+    return shape->is_decode && !gemms->is_timed;
+}
+
+static ssmq_status prepare(cuda_gemms *gemms, const cuda_gemm_call *call, const void *const *w,
+                           int64_t n_w, plan **out, ssmq_err *err) {
+    cuda_gemm_shape shape = call->shape;
+    if (runs_in_pieces(gemms, &shape)) shape.M = FIXED_DECODE_ROWS;
+    *out = find_plan(gemms, &shape);
+    if (*out != NULL) return SSMQ_OK;
     plan *p = take_place(gemms);
-    p->shape = call->shape;
+    p->shape = shape;
     p->is_measured = gemms->is_timed;
-    ssmq_status status = describe(p, call->shape.M, call->bias, err);
+    ssmq_status status = describe(p, shape.M, call->bias, err);
     if (status == SSMQ_OK) {
         status = gemms->is_timed ? choose_measured(gemms, p, call, w, n_w, err)
                                  : choose_fixed(gemms, p, call->bias, err);
@@ -364,20 +379,32 @@ ssmq_status cuda_gemms_prepare(cuda_gemms *gemms, const cuda_gemm_call *call, co
         plan_free(p);
         gemms->n_plans--;
     }
+    *out = p;
     return status;
 }
 
+ssmq_status cuda_gemms_prepare(cuda_gemms *gemms, const cuda_gemm_call *call, const void *const *w,
+                               int64_t n_w, ssmq_err *err) {
+    plan *unused = NULL;
+    return prepare(gemms, call, w, n_w, &unused, err);
+}
+
 ssmq_status cuda_gemm(cuda_gemms *gemms, const cuda_gemm_call *call, ssmq_err *err) {
-    plan *p = find_plan(gemms, &call->shape);
-    if (p == NULL) {
-        SSMQ_TRY(cuda_gemms_prepare(gemms, call, &call->w, 1, err));
-        p = &gemms->plans[gemms->n_plans - 1];
-    }
+    plan *p = NULL;
+    SSMQ_TRY(prepare(gemms, call, &call->w, 1, &p, err));
     if (call->shape.has_bias) {
         LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
                                               &call->bias, sizeof call->bias),
                err);
     }
-    LT_TRY(multiply(gemms, p, call, call->w), err);
+    const int64_t rows = runs_in_pieces(gemms, &call->shape) ? FIXED_DECODE_ROWS : call->shape.M;
+    cuda_gemm_call piece = *call;
+    for (int64_t first = 0; first < call->shape.M; first += rows) {
+        LT_TRY(multiply(gemms, p, &piece, call->w), err);
+        piece.x = (const char *)piece.x +
+                  rows * call->shape.K * (int64_t)ssmq_dtype_bytes(call->shape.dtype);
+        piece.y = (char *)piece.y +
+                  rows * call->shape.y_ld * (int64_t)ssmq_dtype_bytes(call->shape.y_dtype);
+    }
     return SSMQ_OK;
 }

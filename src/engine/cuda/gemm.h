@@ -20,7 +20,12 @@ extern "C" {
 
 typedef struct cuda_gemms cuda_gemms;
 
-enum { CUDA_GEMM_WORKSPACE_BYTES = 32 << 20 };
+enum {
+    CUDA_GEMM_WORKSPACE_BYTES = 32 << 20,
+    /* X and Y of a decode product have room for M rounded up to a multiple of this: with fixed
+     * algorithms it runs in pieces of so many rows, and what lies past M is read and written. */
+    CUDA_GEMM_PAD_ROWS = 16
+};
 
 /* A product's shape. K and the dense leading dimensions of X and W are the same number. */
 typedef struct cuda_gemm_shape {

@@ -135,7 +135,7 @@ void cuda_layout_init(cuda_layout *out, const ssmq_shape *shape, const ssmq_spec
     out->B = B;
     out->segment_tokens = smaller(wanted, larger(fitting, CUDA_CHUNK_TOKENS));
     out->rows = B * out->segment_tokens;
-    out->head_rows = larger(B, smaller(out->rows, CUDA_HEAD_ROWS));
+    out->head_rows = round_up(larger(B, smaller(out->rows, CUDA_HEAD_ROWS)), CUDA_GEMM_PAD_ROWS);
     out->R_ld = padded_rows(shape->R);
     out->V_ld = padded_rows(shape->V);
     out->weight_bytes = cuda_carve_weights(&weights, NULL, shape, spec);

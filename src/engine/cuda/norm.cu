@@ -48,6 +48,7 @@ struct norm_sizes {
     float eps;
     int layer_idx;
     bool residual_in_fp32;
+    cuda_prefetch next; /* blocks after those of rows fetch it */
 };
 
 /* r += o, rounded where the residual has the compute type. */
@@ -63,6 +64,11 @@ __device__ __forceinline__ void add(vec_of<float, vec> &r, const CT *o, bool res
 
 template <typename CT, int vec, int items>
 __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_sizes s) {
+    if (blockIdx.x >= call.rows) {
+        release_successor();
+        prefetch_share(s.next, blockIdx.x - call.rows, gridDim.x - call.rows);
+        return;
+    }
     vec_of<float, vec> r[items];
     vec_of<CT, vec> w[items];
     const int64_t stride = (int64_t)blockDim.x * vec;
@@ -157,8 +163,10 @@ row_shape row_shape_of(int64_t n, int vec) {
 template <typename CT, int vec>
 ssmq_status launch_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *err) {
     const row_shape r = row_shape_of(p->shape->d, vec);
-    const norm_sizes s = {p->shape->d, p->shape->eps, p->layer_idx, p->shape->residual_in_fp32};
-    const launch_shape shape = {dim3((unsigned)call->rows), dim3(r.threads), 0};
+    const norm_sizes s = {p->shape->d, p->shape->eps, p->layer_idx, p->shape->residual_in_fp32,
+                          p->next};
+    const int64_t fetchers = p->next.n_bytes > 0 ? p->n_sm : 0;
+    const launch_shape shape = {dim3((unsigned)(call->rows + fetchers)), dim3(r.threads), 0};
     if (r.items == 1) return launch_chained(k_norm<CT, vec, 1>, shape, p, err, *call, s);
     if (r.items == 2) return launch_chained(k_norm<CT, vec, 2>, shape, p, err, *call, s);
     return launch_chained(k_norm<CT, vec, MAX_ITEMS>, shape, p, err, *call, s);

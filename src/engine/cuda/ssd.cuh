@@ -76,13 +76,6 @@ static __device__ __forceinline__ CT *piece_of(CT *tile, int columns, int row, i
     return tile + row * columns + ((piece ^ (row & 7)) * SSD_PIECE);
 }
 
-template <typename CT> static __device__ __forceinline__ uint32_t pack(float low, float high) {
-    packet<CT, 2> both;
-    both.v[0] = from_float<CT>(low);
-    both.v[1] = from_float<CT>(high);
-    return *(const uint32_t *)&both;
-}
-
 /* Both numbers of a pair times their weights, rounded. */
 template <typename CT>
 static __device__ __forceinline__ uint32_t weigh(uint32_t pair, float low, float high) {

@@ -4,7 +4,12 @@
  *     Y = diag(exp(cs)) C S^T + M X + D X,       M_ij = G_ij exp(cs_i - cs_j) dt_j for j <= i
  * Warp w has rows 16 w to 16 w + 15 of the chunk, and of G what is not above the diagonal. M never
  * leaves the registers: the accumulators of G, weighed and rounded, are the A operand of M X. The
- * next head's x and S come in while one is computed. */
+ * next head's x and S come in while one is computed.
+ *
+ * Left of its diagonal tile a warp splits the decay at the token r before its first row,
+ *     exp(cs_i - cs_j) = exp(cs_i - cs_r) exp(cs_r - cs_j),
+ * two factors of at most 1: the second depends on the column alone and weighs G, the first scales
+ * the finished row, together with that of C S^T. */
 #include "engine/cuda/ssd.cuh"
 
 namespace {
@@ -15,7 +20,7 @@ enum {
     P_PIECES = SSD_P / SSD_PIECE,
     P_TILES = SSD_P / 8,
     J_TILES = Q / 8,
-    MAX_HEADS = 8 /* of a block */
+    MAX_HEADS = 16 /* of a block */
 };
 
 /* What a head brings: x [Q, P], S [P, N], cs and dt [Q]. */
@@ -33,6 +38,7 @@ template <typename CT, int N> struct block_memory {
         CT B[Q * N];
         head_memory<CT, N> odd;
     };
+    float columns[THREADS / WARP][Q]; /* exp(cs_r - cs_j) dt_j of each warp */
 };
 
 /* Where a block's work lies. */
@@ -108,35 +114,32 @@ __device__ __forceinline__ void multiply_C(const CT *C, const CT *rows, int n_pa
     }
 }
 
-/* One quarter of a tile of M as an A register: G times decay and dt, zero above the diagonal. */
-template <typename CT>
-__device__ __forceinline__ uint32_t weigh_pair(float g0, float g1, float cs_i, float2 cs, float2 dt,
-                                               int above) {
-    const float low = above > 0 ? 0.0f : __expf(fminf(cs_i - cs.x, 0.0f)) * dt.x;
-    const float high = above >= 0 ? 0.0f : __expf(fminf(cs_i - cs.y, 0.0f)) * dt.y;
-    return pack<CT>(g0 * low, g1 * high);
+/* Factors of the columns left of the warp's diagonal tile. */
+template <typename CT, int N>
+__device__ __forceinline__ void fill_columns(const head_memory<CT, N> *head, float *columns) {
+    const int r = threadIdx.x / WARP * SSD_TILE - 1;
+    for (int j = threadIdx.x % WARP; j <= r; j += WARP) {
+        columns[j] = __expf(fminf(head->cs[r] - head->cs[j], 0.0f)) * head->dt[j];
+    }
+    __syncwarp();
 }
 
-/* y += M X. Tiles of tokens after the warp's own rows have no part in it. */
+/* y += G X over the tiles left of the diagonal one, with G's columns weighed. */
 template <typename CT, int N>
-__device__ __forceinline__ void multiply_M(const head_memory<CT, N> *head, const float (*G)[4],
-                                           float (*y)[4]) {
+__device__ __forceinline__ void multiply_left(const head_memory<CT, N> *head, const float *columns,
+                                              const float (*G)[4], float (*y)[4]) {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, matrix = lane / 8;
-    const int i = warp * SSD_TILE + lane / 4;
-    const float cs_low = head->cs[i], cs_high = head->cs[i + 8];
 #pragma unroll
-    for (int tile = 0; tile < Q / SSD_TILE; tile++) {
-        if (tile > warp) break;
+    for (int tile = 0; tile < Q / SSD_TILE - 1; tile++) {
+        if (tile >= warp) break;
         const int j = tile * SSD_TILE + lane % 4 * 2;
-        const float2 cs0 = *(const float2 *)(head->cs + j), dt0 = *(const float2 *)(head->dt + j);
-        const float2 cs1 = *(const float2 *)(head->cs + j + 8);
-        const float2 dt1 = *(const float2 *)(head->dt + j + 8);
+        const float2 low = *(const float2 *)(columns + j);
+        const float2 high = *(const float2 *)(columns + j + 8);
         const float(&left)[4] = G[2 * tile], (&right)[4] = G[2 * tile + 1];
-        uint32_t a[4];
-        a[0] = weigh_pair<CT>(left[0], left[1], cs_low, cs0, dt0, j - i);
-        a[1] = weigh_pair<CT>(left[2], left[3], cs_high, cs0, dt0, j - i - 8);
-        a[2] = weigh_pair<CT>(right[0], right[1], cs_low, cs1, dt1, j + 8 - i);
-        a[3] = weigh_pair<CT>(right[2], right[3], cs_high, cs1, dt1, j - i);
+        const uint32_t a[4] = {pack<CT>(left[0] * low.x, left[1] * low.y),
+                               pack<CT>(left[2] * low.x, left[3] * low.y),
+                               pack<CT>(right[0] * high.x, right[1] * high.y),
+                               pack<CT>(right[2] * high.x, right[3] * high.y)};
         const int row = tile * SSD_TILE + matrix % 2 * 8 + lane % 8;
 #pragma unroll
         for (int p = 0; p < P_TILES / 2; p++) {
@@ -145,6 +148,40 @@ __device__ __forceinline__ void multiply_M(const head_memory<CT, N> *head, const
             mma<CT>(y[2 * p], a, b[0], b[1]);
             mma<CT>(y[2 * p + 1], a, b[2], b[3]);
         }
+    }
+}
+
+/* Two neighbours of M as half an A register: G times decay and dt, zero above the diagonal. */
+template <typename CT>
+__device__ __forceinline__ uint32_t weigh_pair(float g0, float g1, float cs_i, float2 cs, float2 dt,
+                                               int above) {
+    const float low = above > 0 ? 0.0f : __expf(fminf(cs_i - cs.x, 0.0f)) * dt.x;
+    const float high = above >= 0 ? 0.0f : __expf(fminf(cs_i - cs.y, 0.0f)) * dt.y;
+    return pack<CT>(g0 * low, g1 * high);
+}
+
+/* y += M X over the diagonal tile, whose part of G is given. */
+template <typename CT, int N>
+__device__ __forceinline__ void multiply_diagonal(const head_memory<CT, N> *head,
+                                                  const float (*G)[4], float (*y)[4]) {
+    const int lane = threadIdx.x % WARP, first = threadIdx.x / WARP * SSD_TILE, matrix = lane / 8;
+    const int i = lane / 4, j = lane % 4 * 2;
+    const float cs_low = head->cs[first + i], cs_high = head->cs[first + i + 8];
+    const float2 cs0 = *(const float2 *)(head->cs + first + j);
+    const float2 dt0 = *(const float2 *)(head->dt + first + j);
+    const float2 cs1 = *(const float2 *)(head->cs + first + j + 8);
+    const float2 dt1 = *(const float2 *)(head->dt + first + j + 8);
+    const uint32_t a[4] = {weigh_pair<CT>(G[0][0], G[0][1], cs_low, cs0, dt0, j - i),
+                           weigh_pair<CT>(G[0][2], G[0][3], cs_high, cs0, dt0, j - i - 8),
+                           weigh_pair<CT>(G[1][0], G[1][1], cs_low, cs1, dt1, j + 8 - i),
+                           weigh_pair<CT>(G[1][2], G[1][3], cs_high, cs1, dt1, j - i)};
+    const int row = first + matrix % 2 * 8 + lane % 8;
+#pragma unroll
+    for (int p = 0; p < P_TILES / 2; p++) {
+        uint32_t b[4];
+        ldmatrix_transposed(b, piece_of(head->x, SSD_P, row, p * 2 + matrix / 2));
+        mma<CT>(y[2 * p], a, b[0], b[1]);
+        mma<CT>(y[2 * p + 1], a, b[2], b[3]);
     }
 }
 
@@ -174,20 +211,30 @@ __device__ __forceinline__ void store_y(const ssd_call &c, const place &at, int 
     }
 }
 
-template <typename CT, int N>
-__device__ __forceinline__ void scan_head(const ssd_call &c, const place &at, int h, const CT *C,
-                                          const head_memory<CT, N> *head, const float (*G)[4]) {
-    const int i = threadIdx.x / WARP * SSD_TILE + threadIdx.x % WARP / 4;
-    float y[P_TILES][4] = {};
-    multiply_C<CT, N, P_TILES / 2>(C, head->S, P_TILES / 2, y);
-    const float low = expf(head->cs[i]), high = expf(head->cs[i + 8]);
+__device__ __forceinline__ void scale_rows(float (*y)[4], float low, float high) {
     for (int tile = 0; tile < P_TILES; tile++) {
         y[tile][0] *= low;
         y[tile][1] *= low;
         y[tile][2] *= high;
         y[tile][3] *= high;
     }
-    multiply_M<CT, N>(head, G, y);
+}
+
+template <typename CT, int N>
+__device__ __forceinline__ void
+scan_head(const ssd_call &c, const place &at, int h, block_memory<CT, N> *memory,
+          const head_memory<CT, N> *head, const float (*G)[4], const float (*diagonal)[4]) {
+    const int warp = threadIdx.x / WARP, first = warp * SSD_TILE;
+    const int i = first + threadIdx.x % WARP / 4;
+    float y[P_TILES][4] = {};
+    fill_columns<CT, N>(head, memory->columns[warp]);
+    multiply_C<CT, N, P_TILES / 2>(memory->C, head->S, P_TILES / 2, y);
+    const float cs_r = first > 0 ? head->cs[first - 1] : 0.0f;
+    const float before = expf(cs_r);
+    scale_rows(y, before, before);
+    multiply_left<CT, N>(head, memory->columns[warp], G, y);
+    scale_rows(y, expf(fminf(head->cs[i] - cs_r, 0.0f)), expf(fminf(head->cs[i + 8] - cs_r, 0.0f)));
+    multiply_diagonal<CT, N>(head, diagonal, y);
     store_y<CT, N>(c, at, h, head, y);
 }
 
@@ -208,8 +255,11 @@ __global__ void __launch_bounds__(THREADS) k_ssd_scan(ssd_call c, int heads_per_
     copies_commit();
     copies_wait<1>();
     __syncthreads();
-    float G[J_TILES][4] = {};
-    multiply_C<CT, N, J_TILES / 2>(memory->C, memory->B, threadIdx.x / WARP + 1, G);
+    const int warp = threadIdx.x / WARP;
+    /* The diagonal tile apart: registers cannot be indexed by the warp. */
+    float G[J_TILES - 2][4] = {}, diagonal[2][4] = {};
+    multiply_C<CT, N, J_TILES / 2 - 1>(memory->C, memory->B, warp, G);
+    multiply_C<CT, N, 1>(memory->C, memory->B + warp * SSD_TILE * N, 1, diagonal);
     /* B makes room for the second head. */
     __syncthreads();
     if (at.n_heads > 1) load_head<CT, N>(c, at, at.first_head + 1, &memory->odd);
@@ -218,20 +268,30 @@ __global__ void __launch_bounds__(THREADS) k_ssd_scan(ssd_call c, int heads_per_
         head_memory<CT, N> *head = k % 2 == 0 ? &memory->even : &memory->odd;
         copies_wait<1>();
         __syncthreads();
-        scan_head<CT, N>(c, at, at.first_head + k, memory->C, head, G);
+        scan_head<CT, N>(c, at, at.first_head + k, memory, head, G, diagonal);
         __syncthreads();
         if (k + 2 < at.n_heads) load_head<CT, N>(c, at, at.first_head + k + 2, head);
         copies_commit();
     }
 }
 
-/* As many heads share G as leave work for every multiprocessor twice. */
+/* Heads that share one G, as many as make the launch shortest: a block takes about 3 us to start
+ * and to form G, and 2 us a head (bf16, N 128, one H100), and a multiprocessor runs one at a time.
+ */
 int heads_per_block_of(const cuda_pass *p, const ssd_call &c) {
     const int heads = c.H / c.G;
     const int64_t others = p->B * c.n_chunks * c.G;
-    int n = heads < MAX_HEADS ? heads : MAX_HEADS;
-    while (n > 1 && others * ((heads + n - 1) / n) < 2 * p->n_sm) n--;
-    return n;
+    int64_t least = INT64_MAX;
+    int best = 1;
+    for (int n = 1; n <= heads && n <= MAX_HEADS; n++) {
+        const int64_t blocks = others * ((heads + n - 1) / n);
+        const int64_t cost = (blocks + p->n_sm - 1) / p->n_sm * (3 + 2 * n);
+        if (cost < least) {
+            least = cost;
+            best = n;
+        }
+    }
+    return best;
 }
 
 template <typename CT, int N>

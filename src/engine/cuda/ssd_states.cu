@@ -8,7 +8,14 @@
 
 namespace {
 
-enum { THREADS = 128, N_STAGES = 3, Q = CUDA_CHUNK_TOKENS, P_PIECES = SSD_P / SSD_PIECE };
+enum {
+    P_WARPS = SSD_P / SSD_TILE, /* warps side by side along p, */
+    N_WARPS = 2,                /* and along n */
+    THREADS = P_WARPS * N_WARPS * WARP,
+    N_STAGES = 3,
+    Q = CUDA_CHUNK_TOKENS,
+    P_PIECES = SSD_P / SSD_PIECE
+};
 
 /* One stage of shared memory: x [Q, P], B [Q, width], cs and dt [Q]. */
 template <typename CT, int width> struct stage {
@@ -64,17 +71,30 @@ __device__ __forceinline__ void load_chunk(const ssd_call &c, const place &at, i
     }
 }
 
-/* acc += sum over the chunk of weighted x times B; warp w has rows 16 w to 16 w + 15 of p. */
+/* Tiles of 16 p by 8 n that a warp holds, and where they begin. */
+template <int width> struct warp_tiles {
+    static constexpr int n = width / N_WARPS / 8;
+    static __device__ __forceinline__ int first_p() {
+        return threadIdx.x / WARP % P_WARPS * SSD_TILE;
+    }
+    static __device__ __forceinline__ int first_n() {
+        return threadIdx.x / WARP / P_WARPS * n * 8;
+    }
+};
+
+/* acc += sum over the chunk of weighted x times B. */
 template <typename CT, int width>
-__device__ __forceinline__ void add_chunk(float (&acc)[width / 8][4], stage<CT, width> *from,
+__device__ __forceinline__ void add_chunk(float (*acc)[4], stage<CT, width> *from,
                                           const float *weights) {
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    const int matrix = lane / 8, q = lane % 4;
-#pragma unroll 2
+    using tiles = warp_tiles<width>;
+    const int lane = threadIdx.x % WARP, matrix = lane / 8, q = lane % 4;
+    const int x_piece = tiles::first_p() / SSD_PIECE + matrix % 2;
+    const int B_piece0 = tiles::first_n() / SSD_PIECE + matrix / 2;
+#pragma unroll
     for (int k0 = 0; k0 < Q; k0 += SSD_TILE) {
         uint32_t a[4];
         const int t = k0 + matrix / 2 * 8 + lane % 8;
-        ldmatrix_transposed(a, piece_of(from->x, SSD_P, t, warp * 2 + matrix % 2));
+        ldmatrix_transposed(a, piece_of(from->x, SSD_P, t, x_piece));
         const float2 low = *(const float2 *)(weights + k0 + 2 * q);
         const float2 high = *(const float2 *)(weights + k0 + 8 + 2 * q);
         a[0] = weigh<CT>(a[0], low.x, low.y);
@@ -83,50 +103,54 @@ __device__ __forceinline__ void add_chunk(float (&acc)[width / 8][4], stage<CT, 
         a[3] = weigh<CT>(a[3], high.x, high.y);
         const int row = k0 + matrix % 2 * 8 + lane % 8;
 #pragma unroll
-        for (int n = 0; n < width / 16; n++) {
+        for (int n = 0; n < tiles::n / 2; n++) {
             uint32_t b[4];
-            ldmatrix_transposed(b, B_piece<CT, width>(from->B, row, n * 2 + matrix / 2));
+            ldmatrix_transposed(b, B_piece<CT, width>(from->B, row, B_piece0 + n * 2));
             mma<CT>(acc[2 * n], a, b[0], b[1]);
             mma<CT>(acc[2 * n + 1], a, b[2], b[3]);
         }
     }
 }
 
-/* Rows r and r + 8 of the accumulators, rounded, to [p, n] with 16 bytes a lane. */
+/* The accumulators, rounded, to [p, n] with 16 bytes a lane, or 8 where a warp has two tiles. */
 template <typename CT, int width>
-__device__ __forceinline__ void store_rounded(const float (&acc)[width / 8][4], CT *to, int N) {
+__device__ __forceinline__ void store_rounded(const float (*acc)[4], CT *to, int N) {
+    using tiles = warp_tiles<width>;
     const int lane = threadIdx.x % WARP, q = lane % 4;
-    const int p = threadIdx.x / WARP * SSD_TILE + lane / 4;
     for (int half = 0; half < 2; half++) {
-        for (int n = 0; n < width / 32; n++) {
-            uint32_t v[4];
-            for (int i = 0; i < 4; i++) {
-                const float(&tile)[4] = acc[n * 4 + i];
-                v[i] = pack<CT>(tile[half * 2], tile[half * 2 + 1]);
-            }
+        CT *row = to + (tiles::first_p() + lane / 4 + half * 8) * N + tiles::first_n();
+        uint32_t v[4];
+        for (int i = 0; i < tiles::n; i++) {
+            v[i] = pack<CT>(acc[i][half * 2], acc[i][half * 2 + 1]);
+        }
+        if (tiles::n == 4) {
             transpose_quad(v);
-            CT *row = to + (p + half * 8) * N + n * 32 + q * SSD_PIECE;
-            *(uint4 *)row = make_uint4(v[0], v[1], v[2], v[3]);
+            *(uint4 *)(row + q * SSD_PIECE) = make_uint4(v[0], v[1], v[2], v[3]);
+        } else {
+            const bool is_odd = q & 1;
+            const uint32_t other = __shfl_xor_sync(~0u, is_odd ? v[0] : v[1], 1);
+            const uint2 both = is_odd ? make_uint2(other, v[1]) : make_uint2(v[0], other);
+            *(uint2 *)(row + (is_odd ? SSD_PIECE : 0) + q / 2 * 4) = both;
         }
     }
 }
 
 /* The accumulators from or to the state [p, n]. */
 template <typename ST, int width, bool is_load>
-__device__ __forceinline__ void move_state(float (&acc)[width / 8][4], ST *state, int N) {
-    const int lane = threadIdx.x % WARP;
-    const int p = threadIdx.x / WARP * SSD_TILE + lane / 4;
-    for (int n = 0; n < width / 8; n++) {
+__device__ __forceinline__ void move_state(float (*acc)[4], ST *state, int N) {
+    using tiles = warp_tiles<width>;
+    const int lane = threadIdx.x % WARP, p = tiles::first_p() + lane / 4;
+    for (int i = 0; i < tiles::n; i++) {
         for (int half = 0; half < 2; half++) {
-            ST *pair = state + (p + half * 8) * N + n * 8 + lane % 4 * 2;
+            ST *pair = state + (p + half * 8) * N + tiles::first_n() + i * 8 + lane % 4 * 2;
             vec_of<ST, 2> both;
             if (is_load) {
                 both.load(pair);
-                acc[n][half * 2] = both.v[0];
-                acc[n][half * 2 + 1] = both.v[1];
+                acc[i][half * 2] = both.v[0];
+                acc[i][half * 2 + 1] = both.v[1];
             } else {
-                both.v[0] = acc[n][half * 2];
-                both.v[1] = acc[n][half * 2 + 1];
+                both.v[0] = acc[i][half * 2];
+                both.v[1] = acc[i][half * 2 + 1];
                 both.store(pair);
             }
         }
@@ -142,7 +166,7 @@ __global__ void __launch_bounds__(THREADS) k_ssd_states(ssd_call c) {
     const place at = {blockIdx.z, h, h / (c.H / c.G), (int)blockIdx.x * width};
     const int64_t state_numbers = (int64_t)SSD_P * c.N;
     ST *state = (ST *)c.io.state + (at.b * c.H + h) * state_numbers + at.first_n;
-    float acc[width / 8][4];
+    float acc[warp_tiles<width>::n][4];
     wait_for_predecessor();
     release_successor();
     move_state<ST, width, true>(acc, state, c.N);
@@ -161,12 +185,12 @@ __global__ void __launch_bounds__(THREADS) k_ssd_states(ssd_call c) {
         stage<CT, width> *now = &memory->stages[chunk % N_STAGES];
         const float last = now->cs[Q - 1];
         const int t = threadIdx.x;
-        memory->weights[t] = now->dt[t] * expf(fminf(last - now->cs[t], 0.0f));
+        if (t < Q) memory->weights[t] = now->dt[t] * expf(fminf(last - now->cs[t], 0.0f));
         CT *to = (CT *)c.io.chunk_states + ((at.b * c.n_chunks + chunk) * c.H + h) * state_numbers +
                  at.first_n;
         store_rounded<CT, width>(acc, to, c.N);
         const float decay = expf(last);
-        for (int n = 0; n < width / 8; n++) {
+        for (int n = 0; n < warp_tiles<width>::n; n++) {
             for (int i = 0; i < 4; i++) acc[n][i] *= decay;
         }
         __syncthreads();

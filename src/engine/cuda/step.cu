@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine/cuda/step.cu - one token of each sequence through conv and recurrence (spec section 6):
  *     S = exp(dt A) S + dt x B^T,  y = S C + D x.
- * A block takes some rows of one head's state. It makes the channels it needs, its x and its
- * group's B and C, from the ring's older slots and the new input; who writes the new slot is fixed
- * and nobody reads it. The state is the traffic: its first rows are on their way before all else.
+ * A block takes neighbouring rows of one sequence's state [H * P, N], all of one group: part of a
+ * head, or several heads. It makes the channels it needs, its x and its group's B and C, from the
+ * ring's older slots and the new input; who writes the new slot is fixed and nobody reads it. The
+ * state is the traffic: rows are on their way while others are computed, the first before all else.
  */
 #include "engine/cuda/device.cuh"
 
 namespace {
 
 enum {
-    THREADS = 128,
+    THREADS = 256,
     N_WARPS = THREADS / WARP,
-    ROWS = 8, /* of the state that a warp has in flight at once */
+    PASSES = 2,       /* channels that a thread has in flight at once */
+    MAX_HEADS = 64,   /* of a block */
+    BLOCK_ROWS = 256, /* of a block, where there are enough blocks */
     MAX_K = SSMQ_MAX_CONV_KERNEL
 };
 
@@ -22,66 +25,148 @@ struct step_call {
     const float *dt_bias, *A, *D;
     int64_t R_ld;
     int di, conv_dim, H, P, N, G, K;
-    int slice_rows;    /* of P, of one block */
+    int P_shift;       /* P is 1 << P_shift; -1 if it is no power of two */
+    int rows;          /* of the state, of one block */
     int lanes_per_row; /* a power of two */
     float dt_min, dt_max;
+    cuda_prefetch next;
 };
 
-/* Where a block's work lies. */
+/* Where a block's work lies: rows [first, first + rows) of sequence b. */
 struct place {
     int64_t b;
-    int h, g, first_row;
+    int first, g;
 };
 
 __device__ __forceinline__ place place_of(const step_call &c) {
-    const int slices = c.P / c.slice_rows;
-    const int h = blockIdx.x / slices;
-    return {blockIdx.y, h, h / (c.H / c.G), (int)(blockIdx.x % slices) * c.slice_rows};
+    const int first = (int)blockIdx.x * c.rows;
+    return {blockIdx.y, first, first / (c.di / c.G)};
 }
+
+__device__ __forceinline__ int head_of(const step_call &c, int row) {
+    return c.P_shift >= 0 ? row >> c.P_shift : row / c.P;
+}
+
+/* What a head of the block multiplies with. */
+struct head_factors {
+    float dt, decay, D;
+};
 
 /* Channel number i of a block: its rows of x, then B, then C. */
 __device__ __forceinline__ int channel_of(const step_call &c, const place &at, int i) {
-    if (i < c.slice_rows) return at.h * c.P + at.first_row + i;
-    i -= c.slice_rows;
+    if (i < c.rows) return at.first + i;
+    i -= c.rows;
     return i < c.N ? c.di + at.g * c.N + i : c.di + (c.G + at.g) * c.N + i - c.N;
 }
 
-/* Channels into shared memory: x [slice_rows], B [N], C [N], rounded as xbc is in a segment. */
+/* What one channel needs of the past. With fewer than MAX_K taps the first ones are zero. */
+template <typename CT> struct channel_inputs {
+    float bias, taps[MAX_K];
+    CT slots[MAX_K]; /* of the ring, whose order only the position tells */
+    int channel;
+};
+
+/* Loads only, and none waits for another. */
 template <typename CT>
-__device__ __forceinline__ void fill_channels(const step_call &c, const place &at, float *shared) {
-    const CT *taps = (const CT *)c.taps, *bias = (const CT *)c.bias;
-    const CT *raw = (const CT *)c.io.zxbcdt + at.b * c.R_ld + c.di;
-    CT *ring = (CT *)c.io.ring + at.b * c.K * c.conv_dim;
-    const int64_t position = *c.io.position;
-    const bool is_first = at.h % (c.H / c.G) == 0 && at.first_row == 0;
-    const int n = c.slice_rows + 2 * c.N;
-    for (int i0 = 0; i0 < n; i0 += THREADS) {
-        const int i = i0 + threadIdx.x;
-        const int channel = channel_of(c, at, i < n ? i : 0);
-        float sum = to_float(bias[channel]), last_tap = 0.0f;
-        for (int k = 0; k < c.K; k++) {
-            const int64_t t = position - (c.K - 1) + k;
-            const float tap = to_float(taps[k * c.conv_dim + channel]);
-            if (k == c.K - 1) {
-                last_tap = tap;
-            } else if (t >= 0) {
-                sum += tap * to_float(ring[t % c.K * c.conv_dim + channel]);
-            }
-        }
-        /* Only what comes from the product before must wait for it. */
-        if (i0 == 0) wait_for_predecessor();
-        if (i >= n) break;
-        const CT now = raw[channel];
-        sum += last_tap * to_float(now);
-        shared[i] = to_float(from_float<CT>(type_silu<CT>(sum)));
-        if (i < c.slice_rows || is_first) ring[position % c.K * c.conv_dim + channel] = now;
+__device__ __forceinline__ channel_inputs<CT> load_inputs(const step_call &c, const place &at,
+                                                          int i) {
+    const CT *ring = (const CT *)c.io.ring + at.b * c.K * c.conv_dim;
+    const int missing = MAX_K - c.K;
+    channel_inputs<CT> in;
+    in.channel = channel_of(c, at, i);
+    in.bias = to_float(((const CT *)c.bias)[in.channel]);
+#pragma unroll
+    for (int k = 0; k < MAX_K; k++) {
+        const CT *tap = (const CT *)c.taps + (k - missing) * c.conv_dim + in.channel;
+        in.taps[k] = k >= missing ? to_float(*tap) : 0.0f;
+        in.slots[k] = k < c.K ? ring[k * c.conv_dim + in.channel] : from_float<CT>(0.0f);
     }
+    return in;
 }
 
-template <typename CT> __device__ __forceinline__ float dt_of(const step_call &c, const place &at) {
-    const CT *raw = (const CT *)c.io.zxbcdt + at.b * c.R_ld + c.di + c.conv_dim;
-    const float v = softplus(to_float(raw[at.h]) + c.dt_bias[at.h]);
-    return v < c.dt_min ? c.dt_min : (v > c.dt_max ? c.dt_max : v);
+/* The input `back` tokens ago; zero before the sequence. The new one goes to slot `slot`. */
+template <typename CT>
+__device__ __forceinline__ float earlier_input(const channel_inputs<CT> &in, int K, int slot,
+                                               int position, int back) {
+    const int from = slot >= back ? slot - back : slot - back + K;
+    CT x = in.slots[0];
+#pragma unroll
+    for (int k = 1; k < MAX_K; k++) x = from == k ? in.slots[k] : x;
+    return back < K && position >= back ? to_float(x) : 0.0f;
+}
+
+template <typename CT>
+__device__ __forceinline__ float convolve(const channel_inputs<CT> &in, int K, int slot,
+                                          int position, float now) {
+    float sum = in.bias;
+#pragma unroll
+    for (int k = 0; k < MAX_K - 1; k++) {
+        sum += in.taps[k] * earlier_input(in, K, slot, position, MAX_K - 1 - k);
+    }
+    sum += in.taps[MAX_K - 1] * now;
+    return to_float(from_float<CT>(type_silu<CT>(sum)));
+}
+
+/* The head that thread h of a block looks after, and what is known of it beforehand. */
+struct head_inputs {
+    float dt_bias, A, D;
+    int h;
+    bool is_there;
+};
+
+__device__ __forceinline__ head_inputs load_head(const step_call &c, const place &at) {
+    head_inputs in = {};
+    in.h = at.first / c.P + (int)threadIdx.x;
+    in.is_there = in.h <= (at.first + c.rows - 1) / c.P;
+    if (!in.is_there) return in;
+    in.dt_bias = c.dt_bias[in.h];
+    in.A = c.A[in.h];
+    in.D = c.D[in.h];
+    return in;
+}
+
+__device__ __forceinline__ head_factors factors_of(const step_call &c, const head_inputs &in,
+                                                   float raw) {
+    const float v = softplus(raw + in.dt_bias);
+    const float dt = v < c.dt_min ? c.dt_min : (v > c.dt_max ? c.dt_max : v);
+    const head_factors f = {dt, expf(dt * in.A), in.D};
+    return f;
+}
+
+/* Channels into shared memory: x [rows], B [N], C [N], rounded as xbc is in a segment; and the
+ * factors of the block's heads. Only what comes from the product before waits for it. */
+template <typename CT>
+__device__ __forceinline__ void fill_shared(const step_call &c, const place &at, float *shared,
+                                            head_factors *factors) {
+    const CT *raw = (const CT *)c.io.zxbcdt + at.b * c.R_ld + c.di;
+    const int64_t counted = *c.io.position;
+    const head_inputs head = load_head(c, at);
+    const bool is_first = at.first % (c.di / c.G) == 0;
+    const int n = c.rows + 2 * c.N;
+    for (int i0 = 0; i0 < n; i0 += PASSES * THREADS) {
+        channel_inputs<CT> in[PASSES];
+        CT now[PASSES];
+#pragma unroll
+        for (int j = 0; j < PASSES; j++) {
+            const int i = i0 + j * THREADS + threadIdx.x;
+            in[j] = load_inputs<CT>(c, at, i < n ? i : 0);
+        }
+        if (i0 == 0) wait_for_predecessor();
+#pragma unroll
+        for (int j = 0; j < PASSES; j++) now[j] = raw[in[j].channel];
+        if (i0 == 0 && head.is_there) {
+            factors[threadIdx.x] = factors_of(c, head, to_float(raw[c.conv_dim + head.h]));
+        }
+        const int slot = (int)(counted % c.K), position = counted < MAX_K ? (int)counted : MAX_K;
+        CT *ring = (CT *)c.io.ring + (at.b * c.K + slot) * c.conv_dim;
+#pragma unroll
+        for (int j = 0; j < PASSES; j++) {
+            const int i = i0 + j * THREADS + threadIdx.x;
+            if (i >= n) continue;
+            shared[i] = convolve<CT>(in[j], c.K, slot, position, to_float(now[j]));
+            if (i < c.rows || is_first) ring[in[j].channel] = now[j];
+        }
+    }
 }
 
 /* Sum over the lanes_per_row neighbours of a lane. */
@@ -90,57 +175,79 @@ __device__ __forceinline__ float row_sum(float x, int lanes_per_row) {
     return x;
 }
 
-/* Grid (H * slices, B). lanes_per_row lanes hold a row of N = lanes_per_row * vec states. */
+/* Rows that a warp has in flight at once, as stored: to convert them where they are loaded would be
+ * to wait for them there. */
+template <typename ST, int vec> struct row_set {
+    static constexpr int n = 2 * sizeof(ST);
+    packet<ST, vec> rows[n];
+
+    __device__ __forceinline__ void load(const ST *state, int row, int step, const step_call &c) {
+#pragma unroll
+        for (int j = 0; j < n; j++) {
+            if (row + j * step >= c.rows) continue;
+            rows[j] = load_packet<ST, vec>(state + (int64_t)(row + j * step) * c.N);
+        }
+    }
+};
+
+/* What a lane keeps through all its rows. */
+template <int vec> struct lane_terms { float B[vec], C[vec]; };
+
 template <typename CT, typename ST, int vec>
-__global__ void __launch_bounds__(THREADS) k_step(step_call c) {
+__device__ __forceinline__ void step_rows(const step_call &c, row_set<ST, vec> &set, int row0,
+                                          int step, const lane_terms<vec> &terms, ST *state, CT *y,
+                                          const float *x, const head_factors *factors, int offset) {
+#pragma unroll
+    for (int j = 0; j < row_set<ST, vec>::n; j++) {
+        const int row = row0 + j * step;
+        const bool is_there = row < c.rows;
+        const head_factors f = factors[is_there ? head_of(c, offset + row) : 0];
+        const float x_row = is_there ? x[row] : 0.0f, dt_x = f.dt * x_row;
+        float sum = 0.0f;
+        for (int k = 0; k < vec; k++) {
+            const float S = f.decay * to_float(set.rows[j].v[k]) + dt_x * terms.B[k];
+            set.rows[j].v[k] = from_float<ST>(S);
+            sum += S * terms.C[k];
+        }
+        sum = row_sum(sum, c.lanes_per_row);
+        if (!is_there) continue;
+        store_packet<ST, vec>(state + (int64_t)row * c.N, set.rows[j]);
+        if (threadIdx.x % c.lanes_per_row == 0) y[row] = from_float<CT>(sum + f.D * x_row);
+    }
+}
+
+/* Grid (blocks of rows, B). lanes_per_row lanes hold a row of N = lanes_per_row * vec states. */
+template <typename CT, typename ST, int vec>
+__global__ void __launch_bounds__(THREADS, 2) k_step(step_call c) {
     extern __shared__ float shared[];
+    __shared__ head_factors factors[MAX_HEADS];
     const place at = place_of(c);
-    const int rows_per_warp = WARP / c.lanes_per_row;
-    const int lane = threadIdx.x % WARP;
+    const int rows_per_warp = WARP / c.lanes_per_row, lane = threadIdx.x % WARP;
     const int row0 = threadIdx.x / WARP * rows_per_warp + lane / c.lanes_per_row;
     const int n = lane % c.lanes_per_row * vec;
-    const int step = N_WARPS * rows_per_warp;
-    ST *state = (ST *)c.io.state + ((at.b * c.H + at.h) * c.P + at.first_row) * (int64_t)c.N + n;
-    /* As stored: to convert them here would be to wait for them here. */
-    packet<ST, vec> stored[ROWS];
-#pragma unroll
-    for (int j = 0; j < ROWS; j++) {
-        const int row = row0 + j * step;
-        if (row < c.slice_rows) stored[j] = *(const packet<ST, vec> *)(state + (int64_t)row * c.N);
-    }
+    const int step = N_WARPS * rows_per_warp, pass = row_set<ST, vec>::n * step;
+    ST *state = (ST *)c.io.state + (at.b * c.di + at.first) * (int64_t)c.N + n;
+    CT *y = (CT *)c.io.y + at.b * c.di + at.first;
+    row_set<ST, vec> even, odd;
+    even.load(state, row0, step, c);
     release_successor();
-    fill_channels<CT>(c, at, shared);
-    const float dt = dt_of<CT>(c, at), decay = expf(dt * c.A[at.h]), D = c.D[at.h];
+    prefetch_share(c.next, blockIdx.y * gridDim.x + blockIdx.x, gridDim.x * gridDim.y);
+    fill_shared<CT>(c, at, shared, factors);
     __syncthreads();
-    float B[vec], C[vec];
+    lane_terms<vec> terms;
     for (int k = 0; k < vec; k++) {
-        B[k] = shared[c.slice_rows + n + k];
-        C[k] = shared[c.slice_rows + c.N + n + k];
+        terms.B[k] = shared[c.rows + n + k];
+        terms.C[k] = shared[c.rows + c.N + n + k];
     }
-    CT *y = (CT *)c.io.y + at.b * c.di + at.h * c.P + at.first_row;
-    for (int base = 0; base < c.slice_rows; base += ROWS * step) {
-#pragma unroll
-        for (int j = 0; j < ROWS; j++) {
-            const int row = base + row0 + j * step;
-            if (base == 0 || row >= c.slice_rows) continue;
-            stored[j] = *(const packet<ST, vec> *)(state + (int64_t)row * c.N);
-        }
-#pragma unroll
-        for (int j = 0; j < ROWS; j++) {
-            const int row = base + row0 + j * step;
-            if (base + j * step >= c.slice_rows) break;
-            const float x = row < c.slice_rows ? shared[row] : 0.0f;
-            float sum = 0.0f;
-            for (int k = 0; k < vec; k++) {
-                const float S = decay * to_float(stored[j].v[k]) + dt * x * B[k];
-                stored[j].v[k] = from_float<ST>(S);
-                sum += S * C[k];
-            }
-            sum = row_sum(sum, c.lanes_per_row);
-            if (row >= c.slice_rows) continue;
-            *(packet<ST, vec> *)(state + (int64_t)row * c.N) = stored[j];
-            if (n == 0) y[row] = from_float<CT>(sum + D * x);
-        }
+    const int offset = at.first % c.P;
+    for (int base = 0; base < c.rows; base += 2 * pass) {
+        odd.load(state, base + pass + row0, step, c);
+        step_rows<CT, ST, vec>(c, even, base + row0, step, terms, state, y, shared, factors,
+                               offset);
+        if (base + pass >= c.rows) break;
+        even.load(state, base + 2 * pass + row0, step, c);
+        step_rows<CT, ST, vec>(c, odd, base + pass + row0, step, terms, state, y, shared, factors,
+                               offset);
     }
 }
 
@@ -148,65 +255,76 @@ __global__ void __launch_bounds__(THREADS) k_step(step_call c) {
 template <typename CT, typename ST>
 __global__ void __launch_bounds__(THREADS) k_step_any(step_call c) {
     extern __shared__ float shared[];
+    __shared__ head_factors factors[MAX_HEADS];
     const place at = place_of(c);
-    fill_channels<CT>(c, at, shared);
-    const float dt = dt_of<CT>(c, at), decay = expf(dt * c.A[at.h]), D = c.D[at.h];
+    fill_shared<CT>(c, at, shared, factors);
     __syncthreads();
-    const float *B = shared + c.slice_rows, *C = B + c.N;
-    ST *state = (ST *)c.io.state + ((at.b * c.H + at.h) * c.P + at.first_row) * (int64_t)c.N;
-    CT *y = (CT *)c.io.y + at.b * c.di + at.h * c.P + at.first_row;
-    for (int row = threadIdx.x / WARP; row < c.slice_rows; row += N_WARPS) {
+    const float *B = shared + c.rows, *C = B + c.N;
+    ST *state = (ST *)c.io.state + (at.b * c.di + at.first) * (int64_t)c.N;
+    CT *y = (CT *)c.io.y + at.b * c.di + at.first;
+    for (int row = threadIdx.x / WARP; row < c.rows; row += N_WARPS) {
+        const head_factors f = factors[head_of(c, at.first % c.P + row)];
         float sum = 0.0f;
         for (int n = threadIdx.x % WARP; n < c.N; n += WARP) {
             const int64_t i = (int64_t)row * c.N + n;
-            const float S = decay * to_float(state[i]) + dt * shared[row] * B[n];
+            const float S = f.decay * to_float(state[i]) + f.dt * shared[row] * B[n];
             state[i] = from_float<ST>(S);
             sum += S * C[n];
         }
         sum = warp_sum(sum);
-        if (threadIdx.x % WARP == 0) y[row] = from_float<CT>(sum + D * shared[row]);
+        if (threadIdx.x % WARP == 0) y[row] = from_float<CT>(sum + f.D * shared[row]);
     }
 }
 
-/* The most slices of P that the card has room for at once, down to one row a warp. */
-int slice_rows_of(const cuda_pass *p, int rows_per_pass) {
-    const int64_t heads = p->B * p->shape->H;
-    int64_t rows = p->shape->P;
-    while (rows % 2 == 0 && rows / 2 >= rows_per_pass &&
-           heads * (p->shape->P / rows) < 2 * p->n_sm) {
+/* Rows of a block: they divide the rows of a group, and they are as many as leave a block for
+ * every multiprocessor, down to one pass of a block. */
+int block_rows_of(const cuda_pass *p, int rows_per_pass) {
+    const int group_rows = (int)(p->shape->di / p->shape->G), P = (int)p->shape->P;
+    const int64_t groups = p->B * p->shape->G;
+    int rows = P;
+    while (rows * 2 <= BLOCK_ROWS && rows / P * 2 <= MAX_HEADS && group_rows % (rows * 2) == 0 &&
+           groups * (group_rows / (rows * 2)) >= 4 * p->n_sm) {
+        rows *= 2;
+    }
+    while (rows <= P && rows % 2 == 0 && rows / 2 >= rows_per_pass &&
+           groups * (group_rows / rows) < p->n_sm) {
         rows /= 2;
     }
-    return (int)rows;
+    return rows;
 }
 
 template <typename CT, typename ST>
 ssmq_status launch_step(const cuda_pass *p, const cuda_step_call *io, ssmq_err *err) {
     const ssmq_shape *s = p->shape;
-    const cuda_layer *layer = p->layer;
     constexpr int vec = 16 / sizeof(ST);
     const int64_t lanes = s->N / vec;
     const bool is_even = s->N % vec == 0 && lanes <= WARP && (lanes & (lanes - 1)) == 0;
-    const int rows_per_pass = is_even ? N_WARPS * WARP / (int)lanes : N_WARPS;
-    step_call c = {*io,
-                   layer->conv,
-                   layer->conv_bias,
-                   layer->dt_bias,
-                   layer->A,
-                   layer->D,
-                   p->R_ld,
-                   (int)s->di,
-                   (int)s->conv_dim,
-                   (int)s->H,
-                   (int)s->P,
-                   (int)s->N,
-                   (int)s->G,
-                   (int)s->K,
-                   slice_rows_of(p, rows_per_pass),
-                   (int)lanes,
-                   s->dt_min,
-                   s->dt_max};
-    const dim3 grid((unsigned)(s->H * (s->P / c.slice_rows)), (unsigned)p->B);
-    const size_t shared_bytes = (size_t)(c.slice_rows + 2 * c.N) * sizeof(float);
+    step_call c = {};
+    c.io = *io;
+    c.taps = p->layer->conv;
+    c.bias = p->layer->conv_bias;
+    c.dt_bias = p->layer->dt_bias;
+    c.A = p->layer->A;
+    c.D = p->layer->D;
+    c.R_ld = p->R_ld;
+    c.di = (int)s->di;
+    c.conv_dim = (int)s->conv_dim;
+    c.H = (int)s->H;
+    c.P = (int)s->P;
+    c.P_shift = -1;
+    for (int i = 0; i < 16; i++) {
+        if (c.P == 1 << i) c.P_shift = i;
+    }
+    c.N = (int)s->N;
+    c.G = (int)s->G;
+    c.K = (int)s->K;
+    c.rows = block_rows_of(p, is_even ? N_WARPS * WARP / (int)lanes : N_WARPS);
+    c.lanes_per_row = (int)lanes;
+    c.dt_min = s->dt_min;
+    c.dt_max = s->dt_max;
+    c.next = p->next;
+    const dim3 grid((unsigned)(c.di / c.rows), (unsigned)p->B);
+    const size_t shared_bytes = (size_t)(c.rows + 2 * c.N) * sizeof(float);
     const launch_shape shape = {grid, dim3(THREADS), shared_bytes};
     if (is_even) return launch_chained(k_step<CT, ST, vec>, shape, p, err, c);
     return launch_chained(k_step_any<CT, ST>, shape, p, err, c);
