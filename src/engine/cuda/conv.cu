@@ -144,7 +144,7 @@ template <typename CT> __device__ __forceinline__ void chunk_dt(const conv_call 
 
 /* Grid (blocks of dt, then of channels of tokens; B). */
 template <typename CT, int vec, int K>
-__global__ void __launch_bounds__(THREADS) k_conv(conv_call c) {
+__global__ void __launch_bounds__(THREADS, 3) k_conv(conv_call c) {
     release_successor();
     const int64_t b = blockIdx.y;
     if ((int)blockIdx.x < c.dt_blocks) {

@@ -35,7 +35,10 @@ extern "C" {
 enum {
     CUDA_CHUNK_TOKENS = 128, /* Q; segments are multiples of it */
     CUDA_ALIGN_BYTES = 256,
-    CUDA_STEP_BLOCK = 256 /* decode steps between two looks of the host */
+    /* Longest rows of a norm: d, and di / G. */
+    CUDA_MAX_ROW = 32768,
+    CUDA_MAX_ODD_ROW = 4096, /* where they are no multiple of 8 */
+    CUDA_STEP_BLOCK = 256    /* decode steps between two looks of the host */
 };
 
 /* Weights of one layer. */

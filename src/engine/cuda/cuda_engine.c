@@ -116,6 +116,10 @@ static ssmq_status open_cuda(ssmq_engine **out, const ssmq_engine_options *optio
 
 /* ---- load, reset ---- */
 
+static bool is_too_long(int64_t row) {
+    return row > (row % 8 == 0 ? CUDA_MAX_ROW : CUDA_MAX_ODD_ROW);
+}
+
 static ssmq_status supports_cuda(ssmq_engine *engine, const ssmq_shape *shape,
                                  const ssmq_spec *spec, ssmq_err *err) {
     const cuda_engine *e = self(engine);
@@ -133,6 +137,13 @@ static ssmq_status supports_cuda(ssmq_engine *engine, const ssmq_shape *shape,
     if (shape->N > MAX_STATE_SIZE) {
         return SSMQ_FAIL(err, SKIP, "the CUDA engine takes state sizes up to %d, not %lld",
                          MAX_STATE_SIZE, (long long)shape->N);
+    }
+    if (is_too_long(shape->d) || is_too_long(shape->di / shape->G)) {
+        return SSMQ_FAIL(err, SKIP,
+                         "the CUDA engine norms rows of up to %d numbers, %d if they are no "
+                         "multiple of 8; not %lld and %lld",
+                         CUDA_MAX_ROW, CUDA_MAX_ODD_ROW, (long long)shape->d,
+                         (long long)(shape->di / shape->G));
     }
     return SSMQ_OK;
 }

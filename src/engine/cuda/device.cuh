@@ -64,7 +64,12 @@ static __device__ __forceinline__ packet<CT, n> load_packet(const CT *from) {
 template <typename CT, int n>
 static __device__ __forceinline__ void store_packet(CT *to, const packet<CT, n> &part) {
     using word = typename word_of<n * sizeof(CT)>::type;
-    *(word *)to = *(const word *)&part;
+    /* By intrinsic: the compiler splits an assignment of 16 bytes that were made in pieces. */
+    if constexpr (sizeof(word) == sizeof(uint16_t)) {
+        *(word *)to = *(const word *)&part;
+    } else {
+        __stwb((word *)to, *(const word *)&part);
+    }
 }
 
 /* n numbers as fp32, which memory holds as CT in accesses of up to 16 bytes; n is a power of two,

@@ -149,11 +149,13 @@ __device__ __forceinline__ void fill_shared(const step_call &c, const place &at,
 #pragma unroll
         for (int j = 0; j < PASSES; j++) {
             const int i = i0 + j * THREADS + threadIdx.x;
-            in[j] = load_inputs<CT>(c, at, i < n ? i : 0);
+            if (i < n) in[j] = load_inputs<CT>(c, at, i);
         }
         if (i0 == 0) wait_for_predecessor();
 #pragma unroll
-        for (int j = 0; j < PASSES; j++) now[j] = raw[in[j].channel];
+        for (int j = 0; j < PASSES; j++) {
+            if (i0 + j * THREADS + (int)threadIdx.x < n) now[j] = raw[in[j].channel];
+        }
         if (i0 == 0 && head.is_there) {
             factors[threadIdx.x] = factors_of(c, head, to_float(raw[c.conv_dim + head.h]));
         }
@@ -180,39 +182,50 @@ __device__ __forceinline__ float row_sum(float x, int lanes_per_row) {
 template <typename ST, int vec> struct row_set {
     static constexpr int n = 2 * sizeof(ST);
     packet<ST, vec> rows[n];
-
-    __device__ __forceinline__ void load(const ST *state, int row, int step, const step_call &c) {
-#pragma unroll
-        for (int j = 0; j < n; j++) {
-            if (row + j * step >= c.rows) continue;
-            rows[j] = load_packet<ST, vec>(state + (int64_t)(row + j * step) * c.N);
-        }
-    }
 };
 
-/* What a lane keeps through all its rows. */
-template <int vec> struct lane_terms { float B[vec], C[vec]; };
+/* What a lane keeps through all its rows: base + row0 + j * step for the j of a set. */
+template <typename CT, typename ST, int vec> struct lane_work {
+    ST *state; /* its vec numbers of row 0 of the block */
+    CT *y;     /* of row 0 */
+    const float *x;
+    const head_factors *factors;
+    float B[vec], C[vec];
+    int row0, step;
+    int offset; /* of row 0 in its head */
+};
 
 template <typename CT, typename ST, int vec>
-__device__ __forceinline__ void step_rows(const step_call &c, row_set<ST, vec> &set, int row0,
-                                          int step, const lane_terms<vec> &terms, ST *state, CT *y,
-                                          const float *x, const head_factors *factors, int offset) {
+__device__ __forceinline__ void load_rows(const step_call &c, const lane_work<CT, ST, vec> &work,
+                                          int base, row_set<ST, vec> &set) {
 #pragma unroll
     for (int j = 0; j < row_set<ST, vec>::n; j++) {
-        const int row = row0 + j * step;
+        const int row = base + work.row0 + j * work.step;
+        if (row < c.rows) set.rows[j] = load_packet<ST, vec>(work.state + (int64_t)row * c.N);
+    }
+}
+
+template <typename CT, typename ST, int vec>
+__device__ __forceinline__ void step_rows(const step_call &c, const lane_work<CT, ST, vec> &work,
+                                          int base, row_set<ST, vec> &set) {
+#pragma unroll
+    for (int j = 0; j < row_set<ST, vec>::n; j++) {
+        /* All lanes of a warp stay for the sums of those that have a row. */
+        if (base + j * work.step >= c.rows) break;
+        const int row = base + work.row0 + j * work.step;
         const bool is_there = row < c.rows;
-        const head_factors f = factors[is_there ? head_of(c, offset + row) : 0];
-        const float x_row = is_there ? x[row] : 0.0f, dt_x = f.dt * x_row;
+        const head_factors f = work.factors[is_there ? head_of(c, work.offset + row) : 0];
+        const float x = is_there ? work.x[row] : 0.0f, dt_x = f.dt * x;
         float sum = 0.0f;
         for (int k = 0; k < vec; k++) {
-            const float S = f.decay * to_float(set.rows[j].v[k]) + dt_x * terms.B[k];
+            const float S = f.decay * to_float(set.rows[j].v[k]) + dt_x * work.B[k];
             set.rows[j].v[k] = from_float<ST>(S);
-            sum += S * terms.C[k];
+            sum += S * work.C[k];
         }
         sum = row_sum(sum, c.lanes_per_row);
         if (!is_there) continue;
-        store_packet<ST, vec>(state + (int64_t)row * c.N, set.rows[j]);
-        if (threadIdx.x % c.lanes_per_row == 0) y[row] = from_float<CT>(sum + f.D * x_row);
+        store_packet<ST, vec>(work.state + (int64_t)row * c.N, set.rows[j]);
+        if (threadIdx.x % c.lanes_per_row == 0) work.y[row] = from_float<CT>(sum + f.D * x);
     }
 }
 
@@ -223,31 +236,32 @@ __global__ void __launch_bounds__(THREADS, 2) k_step(step_call c) {
     __shared__ head_factors factors[MAX_HEADS];
     const place at = place_of(c);
     const int rows_per_warp = WARP / c.lanes_per_row, lane = threadIdx.x % WARP;
-    const int row0 = threadIdx.x / WARP * rows_per_warp + lane / c.lanes_per_row;
     const int n = lane % c.lanes_per_row * vec;
-    const int step = N_WARPS * rows_per_warp, pass = row_set<ST, vec>::n * step;
-    ST *state = (ST *)c.io.state + (at.b * c.di + at.first) * (int64_t)c.N + n;
-    CT *y = (CT *)c.io.y + at.b * c.di + at.first;
+    lane_work<CT, ST, vec> work;
+    work.state = (ST *)c.io.state + (at.b * c.di + at.first) * (int64_t)c.N + n;
+    work.y = (CT *)c.io.y + at.b * c.di + at.first;
+    work.x = shared;
+    work.factors = factors;
+    work.row0 = threadIdx.x / WARP * rows_per_warp + lane / c.lanes_per_row;
+    work.step = N_WARPS * rows_per_warp;
+    work.offset = at.first % c.P;
+    const int pass = row_set<ST, vec>::n * work.step;
     row_set<ST, vec> even, odd;
-    even.load(state, row0, step, c);
+    load_rows(c, work, 0, even);
     release_successor();
     prefetch_share(c.next, blockIdx.y * gridDim.x + blockIdx.x, gridDim.x * gridDim.y);
     fill_shared<CT>(c, at, shared, factors);
     __syncthreads();
-    lane_terms<vec> terms;
     for (int k = 0; k < vec; k++) {
-        terms.B[k] = shared[c.rows + n + k];
-        terms.C[k] = shared[c.rows + c.N + n + k];
+        work.B[k] = shared[c.rows + n + k];
+        work.C[k] = shared[c.rows + c.N + n + k];
     }
-    const int offset = at.first % c.P;
     for (int base = 0; base < c.rows; base += 2 * pass) {
-        odd.load(state, base + pass + row0, step, c);
-        step_rows<CT, ST, vec>(c, even, base + row0, step, terms, state, y, shared, factors,
-                               offset);
+        load_rows(c, work, base + pass, odd);
+        step_rows(c, work, base, even);
         if (base + pass >= c.rows) break;
-        even.load(state, base + 2 * pass + row0, step, c);
-        step_rows<CT, ST, vec>(c, odd, base + pass + row0, step, terms, state, y, shared, factors,
-                               offset);
+        load_rows(c, work, base + 2 * pass, even);
+        step_rows(c, work, base + pass, odd);
     }
 }
 
