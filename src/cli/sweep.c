@@ -159,7 +159,7 @@ static int threads_of_rank(const sweep *s) {
 
 static ssmq_status open_worker(sweep *s, ssmq_err *err) {
     char algorithms_path[SSMQ_PATH_BYTES];
-    SSMQ_TRY(ssmq_path_join(algorithms_path, s->run_dir, "gemm_algorithms.jsonl", err));
+    SSMQ_TRY(ssmq_path_join(algorithms_path, s->run_dir, "gemm_algorithms.tsv", err));
     ssmq_engine_options options = {
         .device_idx = ssmq_comm_local_rank(s->comm),
         .n_threads = threads_of_rank(s),

@@ -2,6 +2,7 @@
 /* engine/cuda/conv.cu - depthwise causal convolution with SiLU over a segment, dt, and dt A
  * cumulated inside chunks (spec section 3, steps 3 and 4; section 7). Inputs before the segment
  * come from the ring. */
+#include "engine/cuda/chain.cuh"
 #include "engine/cuda/device.cuh"
 
 namespace {

@@ -72,6 +72,7 @@ typedef struct cuda_pass {
     int64_t R_ld;            /* leading dimension of zxbcdt, in numbers */
     int layer_idx;           /* names the layer in faults */
     int n_sm;                /* multiprocessors of the device */
+    int64_t shared_bytes;    /* that one block may take of a multiprocessor */
     cuda_prefetch next;      /* what norm and step may bring into the L2 cache */
     bool is_chained;         /* kernels may begin while their predecessor ends (device.cuh) */
     cudaStream_t stream;
@@ -134,7 +135,8 @@ typedef struct cuda_ssd_call {
     void *y;              /* CT [rows, di], D skip included */
 } cuda_ssd_call;
 
-/* True if the tensor-core scan serves these shapes and types; otherwise cuda_ssd() takes the
+/* True if the tensor-core scan serves these shapes and types; otherwise, and on devices whose
+ * blocks get too little shared memory (compute capability 8.6 and 8.9), cuda_ssd() takes the
  * recurrence token by token, and needs no chunk_states. */
 bool cuda_ssd_is_chunked(const ssmq_shape *shape, ssmq_dtype dtype);
 ssmq_status cuda_ssd(const cuda_pass *p, const cuda_ssd_call *call, ssmq_err *err);

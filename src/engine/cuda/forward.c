@@ -23,6 +23,7 @@ static cuda_pass pass_of(const cuda_engine *e, int64_t layer_idx, int64_t T) {
         .R_ld = e->layout.R_ld,
         .layer_idx = (int)layer_idx,
         .n_sm = e->device.multiProcessorCount,
+        .shared_bytes = (int64_t)e->device.sharedMemPerBlockOptin,
         .is_chained = e->device.major >= CHAINED_MAJOR,
         .stream = e->stream,
     };

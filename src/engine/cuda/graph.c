@@ -38,7 +38,8 @@ static ssmq_status capture(cuda_engine *e, int64_t T, cudaGraphExec_t *out, ssmq
     return status;
 }
 
-static ssmq_status make(cuda_engine *e, int64_t T, cuda_graph **out, ssmq_err *err) {
+/* The new graph is the last one. */
+static ssmq_status make(cuda_engine *e, int64_t T, ssmq_err *err) {
     cudaGraphExec_t exec = NULL;
     SSMQ_TRY(cuda_forward_prepare(e, T, err));
     SSMQ_TRY(capture(e, T, &exec, err));
@@ -49,17 +50,20 @@ static ssmq_status make(cuda_engine *e, int64_t T, cuda_graph **out, ssmq_err *e
         memmove(&e->graphs[0], &e->graphs[1], (CUDA_MAX_GRAPHS - 1) * sizeof e->graphs[0]);
         e->n_graphs--;
     }
-    *out = &e->graphs[e->n_graphs++];
-    (*out)->T = T;
-    (*out)->exec = exec;
-    (*out)->n_marks = e->stages.n_marks;
-    memcpy((*out)->stage_of, e->stages.stage_of, sizeof(*out)->stage_of);
+    cuda_graph *graph = &e->graphs[e->n_graphs++];
+    graph->T = T;
+    graph->exec = exec;
+    graph->n_marks = e->stages.n_marks;
+    memcpy(graph->stage_of, e->stages.stage_of, sizeof graph->stage_of);
     return SSMQ_OK;
 }
 
 ssmq_status cuda_graph_run(cuda_engine *e, int64_t T, ssmq_err *err) {
-    cuda_graph *graph = find(e, T);
-    if (graph == NULL) SSMQ_TRY(make(e, T, &graph, err));
+    const cuda_graph *graph = find(e, T);
+    if (graph == NULL) {
+        SSMQ_TRY(make(e, T, err));
+        graph = &e->graphs[e->n_graphs - 1];
+    }
     if (e->stages.is_on) {
         e->stages.n_marks = graph->n_marks;
         memcpy(e->stages.stage_of, graph->stage_of, sizeof graph->stage_of);

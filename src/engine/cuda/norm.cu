@@ -3,6 +3,7 @@
  * takes a row (or a group of it) and keeps it in registers between the sum of squares and the
  * scaling. Which thread adds which numbers depends on the row's length alone, so that a row has the
  * same bits in a step and in a segment. */
+#include "engine/cuda/chain.cuh"
 #include "engine/cuda/device.cuh"
 
 namespace {

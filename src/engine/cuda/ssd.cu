@@ -86,7 +86,7 @@ ssmq_status cuda_ssd(const cuda_pass *p, const cuda_ssd_call *call, ssmq_err *er
                         s->di,     s->conv_dim,  (int)s->H, (int)s->G,
                         (int)s->N, (int)n_chunks};
     ssmq_status status = SSMQ_OK;
-    if (!cuda_ssd_is_chunked(s, p->dtype)) {
+    if (!cuda_ssd_is_chunked(s, p->dtype) || p->shared_bytes < SSD_SHARED_BYTES) {
         DISPATCH(p->dtype, CT,
                  DISPATCH(p->state_dtype, ST, status = launch_recurrent<CT, ST>(p, c, err)));
         return status;

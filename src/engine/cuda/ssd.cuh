@@ -10,12 +10,14 @@
 #ifndef SSMQ_ENGINE_CUDA_SSD_CUH
 #define SSMQ_ENGINE_CUDA_SSD_CUH
 
+#include "engine/cuda/chain.cuh"
 #include "engine/cuda/device.cuh"
 
 enum {
-    SSD_P = 64,    /* the head size that the chunked scan is made for */
-    SSD_PIECE = 8, /* numbers of a 16-byte piece */
-    SSD_TILE = 16  /* rows of A and depth of one product */
+    SSD_P = 64,               /* the head size that the chunked scan is made for */
+    SSD_PIECE = 8,            /* numbers of a 16-byte piece */
+    SSD_TILE = 16,            /* rows of A and depth of one product */
+    SSD_SHARED_BYTES = 104448 /* the most that a block of either kernel takes */
 };
 
 /* Product number d += a b. */

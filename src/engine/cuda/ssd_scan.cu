@@ -6,7 +6,7 @@
  * leaves the registers: the accumulators of G, weighed and rounded, are the A operand of M X. The
  * next head's x and S come in while one is computed.
  *
- * Left of its diagonal tile a warp splits the decay at the token r before its first row,
+ * Left of its diagonal tile a warp splits the decay at its first row r,
  *     exp(cs_i - cs_j) = exp(cs_i - cs_r) exp(cs_r - cs_j),
  * two factors of at most 1: the second depends on the column alone and weighs G, the first scales
  * the finished row, together with that of C S^T. */
@@ -117,8 +117,8 @@ __device__ __forceinline__ void multiply_C(const CT *C, const CT *rows, int n_pa
 /* Factors of the columns left of the warp's diagonal tile. */
 template <typename CT, int N>
 __device__ __forceinline__ void fill_columns(const head_memory<CT, N> *head, float *columns) {
-    const int r = threadIdx.x / WARP * SSD_TILE - 1;
-    for (int j = threadIdx.x % WARP; j <= r; j += WARP) {
+    const int r = threadIdx.x / WARP * SSD_TILE;
+    for (int j = threadIdx.x % WARP; j < r; j += WARP) {
         columns[j] = __expf(fminf(head->cs[r] - head->cs[j], 0.0f)) * head->dt[j];
     }
     __syncwarp();
@@ -229,7 +229,7 @@ scan_head(const ssd_call &c, const place &at, int h, block_memory<CT, N> *memory
     float y[P_TILES][4] = {};
     fill_columns<CT, N>(head, memory->columns[warp]);
     multiply_C<CT, N, P_TILES / 2>(memory->C, head->S, P_TILES / 2, y);
-    const float cs_r = first > 0 ? head->cs[first - 1] : 0.0f;
+    const float cs_r = head->cs[first];
     const float before = expf(cs_r);
     scale_rows(y, before, before);
     multiply_left<CT, N>(head, memory->columns[warp], G, y);
@@ -298,6 +298,7 @@ template <typename CT, int N>
 ssmq_status launch_scan(const cuda_pass *p, const ssd_call &c, ssmq_err *err) {
     const int n = heads_per_block_of(p, c), heads = c.H / c.G;
     const size_t shared_bytes = sizeof(block_memory<CT, N>);
+    static_assert(sizeof(block_memory<CT, N>) <= SSD_SHARED_BYTES, "cuda_ssd() counts on it");
     CUDA_TRY(cudaFuncSetAttribute(k_ssd_scan<CT, N>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   (int)shared_bytes),
              err);

@@ -202,6 +202,7 @@ __global__ void __launch_bounds__(THREADS) k_ssd_states(ssd_call c) {
 template <typename CT, typename ST, int width>
 ssmq_status launch_width(const cuda_pass *p, const ssd_call &c, ssmq_err *err) {
     const size_t shared_bytes = sizeof(block_memory<CT, width>);
+    static_assert(sizeof(block_memory<CT, width>) <= SSD_SHARED_BYTES, "cuda_ssd() counts on it");
     CUDA_TRY(cudaFuncSetAttribute(k_ssd_states<CT, ST, width>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes),
              err);

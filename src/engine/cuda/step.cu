@@ -6,6 +6,7 @@
  * ring's older slots and the new input; who writes the new slot is fixed and nobody reads it. The
  * state is the traffic: rows are on their way while others are computed, the first before all else.
  */
+#include "engine/cuda/chain.cuh"
 #include "engine/cuda/device.cuh"
 
 namespace {
