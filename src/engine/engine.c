@@ -45,6 +45,17 @@ int ssmq_engine_n_devices(void) {
     return ssmq_engine_gpus(gpus, MAX_GPUS, &reason);
 }
 
+ssmq_status ssmq_engine_check_ids(const ssmq_shape *shape, const int32_t *ids, int64_t n,
+                                  int32_t least, ssmq_err *err) {
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < least || ids[i] >= shape->V) {
+            return SSMQ_FAIL(err, CONFIG, "token id %d at place %lld; the model has ids 0 to %lld",
+                             ids[i], (long long)i, (long long)shape->V - 1);
+        }
+    }
+    return SSMQ_OK;
+}
+
 const char *ssmq_stage_name(ssmq_stage stage) {
     static const char *const names[] = {
 #define X(code, name) name,

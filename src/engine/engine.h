@@ -148,6 +148,11 @@ struct ssmq_engine_api {
     void (*describe)(ssmq_engine *engine, ssmq_engine_facts *out);
 };
 
+/* For engines: n token ids of a call, each in [least, V). They come from the user's text or
+ * tokenizer, and a table look-up must not trust them.  Fails: CONFIG (id and place). */
+SSMQ_MUST_USE ssmq_status ssmq_engine_check_ids(const ssmq_shape *shape, const int32_t *ids,
+                                                int64_t n, int32_t least, ssmq_err *err);
+
 /* The engine table of a name ("null", "cpu", "cuda"); NULL if it is not in this build. */
 const ssmq_engine_api *ssmq_engine_find(const char *name);
 /* Names of the engines of this build, separated by ", ". */

@@ -83,18 +83,6 @@ static ssmq_status reset_cpu(ssmq_engine *engine, const ssmq_engine_extent *exte
     return cpu_buffers_init(e, err);
 }
 
-/* Ids come from the user's text or tokenizer; a table look-up must not trust them. */
-static ssmq_status check_ids(const cpu_engine *e, const int32_t *ids, int64_t n, int32_t least,
-                             ssmq_err *err) {
-    for (int64_t i = 0; i < n; i++) {
-        if (ids[i] < least || ids[i] >= e->shape.V) {
-            return SSMQ_FAIL(err, CONFIG, "token id %d at place %lld; the model has ids 0 to %lld",
-                             ids[i], (long long)i, (long long)e->shape.V - 1);
-        }
-    }
-    return SSMQ_OK;
-}
-
 static ssmq_status check_ready(const cpu_engine *e, ssmq_err *err) {
     if (e->state.ssm == NULL) return SSMQ_FAIL(err, INTERNAL, "prefill or decode before reset");
     return SSMQ_OK;
@@ -147,8 +135,9 @@ static ssmq_status prefill_cpu(ssmq_engine *engine, const ssmq_prefill *call, ss
     const int64_t start_ns = ssmq_now_ns();
     SSMQ_TRY(check_ready(e, err));
     const int64_t n = e->extent.n_sequences * call->n_tokens;
-    SSMQ_TRY(check_ids(e, call->tokens, n, 0, err));
-    if (call->targets != NULL) SSMQ_TRY(check_ids(e, call->targets, n, -1, err));
+    SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->tokens, n, 0, err));
+    if (call->targets != NULL)
+        SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->targets, n, -1, err));
     SSMQ_TRY(run_prefill(e, call, err));
     e->last_call_ns = ssmq_now_ns() - start_ns;
     return SSMQ_OK;
@@ -184,8 +173,9 @@ static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq
     const int64_t B = e->extent.n_sequences;
     const int64_t start_ns = ssmq_now_ns();
     SSMQ_TRY(check_ready(e, err));
-    SSMQ_TRY(check_ids(e, call->first, B, 0, err));
-    if (call->forced != NULL) SSMQ_TRY(check_ids(e, call->forced, B * call->n_steps, 0, err));
+    SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->first, B, 0, err));
+    if (call->forced != NULL)
+        SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->forced, B * call->n_steps, 0, err));
     memcpy(e->buffers.tokens, call->first, (size_t)B * sizeof *call->first);
     int64_t step_start_ns = start_ns;
     for (int64_t step = 0; step < call->n_steps; step++) {

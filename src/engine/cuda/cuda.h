@@ -19,7 +19,8 @@
  *
  * Every launcher works on a stream, never waits, never allocates, and can be captured in a graph.
  * Offsets that grow with tokens are 64-bit. Pointers are device pointers unless said otherwise,
- * tensors are row-major, dense unless a leading dimension is named, and 256-byte aligned. */
+ * tensors are row-major, dense unless a leading dimension is named, and 256-byte aligned.
+ * Every launcher fails with DEVICE, and only then. */
 #ifndef SSMQ_ENGINE_CUDA_CUDA_H
 #define SSMQ_ENGINE_CUDA_CUDA_H
 
@@ -74,7 +75,7 @@ typedef struct cuda_pass {
     int n_sm;                /* multiprocessors of the device */
     int64_t shared_bytes;    /* that one block may take of a multiprocessor */
     cuda_prefetch next;      /* what norm and step may bring into the L2 cache */
-    bool is_chained;         /* kernels may begin while their predecessor ends (device.cuh) */
+    bool is_chained;         /* kernels may begin while their predecessor ends (chain.cuh) */
     cudaStream_t stream;
 } cuda_pass;
 
@@ -88,7 +89,7 @@ typedef struct cuda_pass {
 ssmq_status cuda_embed(const cuda_pass *p, const void *embeddings, const int32_t *tokens,
                        float *residual, ssmq_err *err);
 
-/* residual += o + 0 (skipped where o is NULL; rounded to CT after the sum unless
+/* residual += o (skipped where o is NULL; rounded to CT after the sum unless
  * shape->residual_in_fp32), then u = residual / sqrt(mean(residual^2) + eps) * weight.
  * rows counts what is normed: row i reads residual row listed[i] (NULL: i) and writes u row i.
  * With a list, o must be NULL. */

@@ -231,18 +231,6 @@ static ssmq_status reset_cuda(ssmq_engine *engine, const ssmq_engine_extent *ext
 
 /* ---- calls ---- */
 
-/* Ids come from the user's text or tokenizer; a table look-up must not trust them. */
-static ssmq_status check_ids(const cuda_engine *e, const int32_t *ids, int64_t n, int32_t least,
-                             ssmq_err *err) {
-    for (int64_t i = 0; i < n; i++) {
-        if (ids[i] < least || ids[i] >= e->shape.V) {
-            return SSMQ_FAIL(err, CONFIG, "token id %d at place %lld; the model has ids 0 to %lld",
-                             ids[i], (long long)i, (long long)e->shape.V - 1);
-        }
-    }
-    return SSMQ_OK;
-}
-
 static ssmq_status begin_call(cuda_engine *e, ssmq_err *err) {
     if (!e->is_ready) return SSMQ_FAIL(err, INTERNAL, "prefill or decode before reset");
     memset(e->stages.ns, 0, sizeof e->stages.ns);
@@ -276,8 +264,9 @@ static ssmq_status prefill_cuda(ssmq_engine *engine, const ssmq_prefill *call, s
     cuda_engine *e = self(engine);
     SSMQ_TRY(begin_call(e, err));
     const int64_t B = e->extent.n_sequences, n = B * call->n_tokens;
-    SSMQ_TRY(check_ids(e, call->tokens, n, 0, err));
-    if (call->targets != NULL) SSMQ_TRY(check_ids(e, call->targets, n, -1, err));
+    SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->tokens, n, 0, err));
+    if (call->targets != NULL)
+        SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->targets, n, -1, err));
     SSMQ_TRY(cuda_prefill(e, call, err));
     return end_call(e, call->n_tokens, call->targets != NULL ? n : B, err);
 }
@@ -286,8 +275,9 @@ static ssmq_status decode_cuda(ssmq_engine *engine, const ssmq_decode *call, ssm
     cuda_engine *e = self(engine);
     SSMQ_TRY(begin_call(e, err));
     const int64_t B = e->extent.n_sequences;
-    SSMQ_TRY(check_ids(e, call->first, B, 0, err));
-    if (call->forced != NULL) SSMQ_TRY(check_ids(e, call->forced, B * call->n_steps, 0, err));
+    SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->first, B, 0, err));
+    if (call->forced != NULL)
+        SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->forced, B * call->n_steps, 0, err));
     SSMQ_TRY(cuda_decode(e, call, err));
     return end_call(e, 1, B, err);
 }

@@ -93,6 +93,9 @@ void cuda_graphs_drop(cuda_engine *e);
 /* prefill.c, decode.c: the calls of the table. */
 SSMQ_MUST_USE ssmq_status cuda_prefill(cuda_engine *e, const ssmq_prefill *call, ssmq_err *err);
 SSMQ_MUST_USE ssmq_status cuda_decode(cuda_engine *e, const ssmq_decode *call, ssmq_err *err);
+/* Of both, in prefill.c: waits for the logits of B rows, and copies them from buffers.logits to
+ * host memory [B, V].  Fails: DEVICE. */
+SSMQ_MUST_USE ssmq_status cuda_fetch_logits(cuda_engine *e, float *logits, ssmq_err *err);
 /* fault.c: NUMERIC and where, if one of the first n words of staging.fault is a fault: word i is of
  * T tokens of each sequence that begin at token first + i * step_tokens.  Clears the device's word
  * then. */

@@ -79,7 +79,6 @@ static ssmq_status end_block(cuda_engine *e, const block *k, ssmq_err *err) {
 
 ssmq_status cuda_decode(cuda_engine *e, const ssmq_decode *call, ssmq_err *err) {
     const int64_t B = e->extent.n_sequences;
-    const size_t width = (size_t)e->shape.V * sizeof(float);
     CUDA_TRY(cudaEventRecord(e->call_begin, e->stream), err);
     CUDA_TRY(cudaMemcpyAsync(e->buffers.tokens, call->first, (size_t)B * sizeof(int32_t),
                              cudaMemcpyHostToDevice, e->stream),
@@ -93,12 +92,7 @@ ssmq_status cuda_decode(cuda_engine *e, const ssmq_decode *call, ssmq_err *err) 
         SSMQ_TRY(end_block(e, &k, err));
     }
     if (call->n_steps < 1) CUDA_TRY(cudaEventRecord(e->call_end, e->stream), err);
-    if (call->logits != NULL) {
-        CUDA_TRY(cudaMemcpy2DAsync(call->logits, width, e->buffers.logits,
-                                   (size_t)e->layout.V_ld * sizeof(float), width, (size_t)B,
-                                   cudaMemcpyDeviceToHost, e->stream),
-                 err);
-    }
+    if (call->logits != NULL) SSMQ_TRY(cuda_fetch_logits(e, call->logits, err));
     CUDA_TRY(cudaStreamSynchronize(e->stream), err);
     e->position += call->n_steps;
     return SSMQ_OK;

@@ -122,7 +122,7 @@ static ssmq_status run_segments(cuda_engine *e, const ssmq_prefill *call, ssmq_e
     return SSMQ_OK;
 }
 
-static ssmq_status copy_logits(cuda_engine *e, float *logits, ssmq_err *err) {
+ssmq_status cuda_fetch_logits(cuda_engine *e, float *logits, ssmq_err *err) {
     const size_t width = (size_t)e->shape.V * sizeof(float);
     CUDA_TRY(cudaMemcpy2DAsync(logits, width, e->buffers.logits,
                                (size_t)e->layout.V_ld * sizeof(float), width,
@@ -135,7 +135,7 @@ static ssmq_status copy_logits(cuda_engine *e, float *logits, ssmq_err *err) {
 ssmq_status cuda_prefill(cuda_engine *e, const ssmq_prefill *call, ssmq_err *err) {
     CUDA_TRY(cudaEventRecord(e->call_begin, e->stream), err);
     SSMQ_TRY(run_segments(e, call, err));
-    if (call->logits != NULL) SSMQ_TRY(copy_logits(e, call->logits, err));
+    if (call->logits != NULL) SSMQ_TRY(cuda_fetch_logits(e, call->logits, err));
     e->position += call->n_tokens;
     return SSMQ_OK;
 }
