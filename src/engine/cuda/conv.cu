@@ -8,7 +8,7 @@
 namespace {
 
 enum {
-    VEC = 8, /* channels of a thread */
+    VEC = 4, /* channels of a thread */
     THREADS = 128,
     CONV_TOKENS = 16, /* tokens that a thread walks over, */
     AHEAD = 8,        /* so many of them on their way at once */
@@ -145,7 +145,7 @@ template <typename CT> __device__ __forceinline__ void chunk_dt(const conv_call 
 
 /* Grid (blocks of dt, then of channels of tokens; B). */
 template <typename CT, int vec, int K>
-__global__ void __launch_bounds__(THREADS, 3) k_conv(conv_call c) {
+__global__ void __launch_bounds__(THREADS, 5) k_conv(conv_call c) {
     release_successor();
     const int64_t b = blockIdx.y;
     if ((int)blockIdx.x < c.dt_blocks) {

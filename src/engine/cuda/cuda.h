@@ -12,7 +12,11 @@
  *     y      = scan(xbc, dt) + D x                     [rows, di]        CT
  *     u      = gated_norm(y * silu(z))                 [rows, di]        CT
  *     o      = out_proj(u)                             [rows, d]         CT
- * T_pad is T rounded up to whole chunks; dt and cs of the padding are 0 and the last cs.
+ * Where a segment's gated norm is deferred (cuda_gate_is_deferred), y is not stored; a row's norm,
+ * one factor, waits until after the product: u      = (scan(xbc, dt) + D x) silu(z) weight [rows,
+ * di]        CT o      = out_proj(u)                             [rows, d]         CT residual += o
+ * / sqrt(mean(gated^2) + eps), with sums of squares in fp32 from the scan. T_pad is T rounded up to
+ * whole chunks; dt and cs of the padding are 0 and the last cs.
  *
  * Determinism: no float atomics; every sum has an order fixed by shape alone, and no value of one
  * row depends on another row of the batch.
@@ -90,7 +94,8 @@ ssmq_status cuda_embed(const cuda_pass *p, const void *embeddings, const int32_t
                        float *residual, ssmq_err *err);
 
 /* residual += o (skipped where o is NULL; rounded to CT after the sum unless
- * shape->residual_in_fp32), then u = residual / sqrt(mean(residual^2) + eps) * weight.
+ * shape->residual_in_fp32), then
+ * u = residual / sqrt(mean(residual^2) + eps) * weight.
  * rows counts what is normed: row i reads residual row listed[i] (NULL: i) and writes u row i.
  * With a list, o must be NULL. */
 typedef struct cuda_norm_call {
@@ -101,6 +106,8 @@ typedef struct cuda_norm_call {
     int64_t rows;
     void *u; /* CT [rows, d] */
     unsigned long long *fault;
+    /* Of a deferred gated norm: o of a row counts 1 / sqrt(sum of its squares / di + eps) times. */
+    const float *squares; /* [B * T, H], or NULL */
 } cuda_norm_call;
 ssmq_status cuda_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *err);
 
@@ -128,12 +135,25 @@ ssmq_status cuda_conv(const cuda_pass *p, const cuda_conv_call *call, ssmq_err *
 
 /* ---- ssd.cu ---- */
 
+/* How y leaves the scan where the gated norm is deferred; squares NULL: it is not. */
+typedef struct cuda_gate {
+    const void *zxbcdt; /* CT [rows, R_ld]; z is its first di columns */
+    const void *weight; /* CT [di] of the gated norm */
+    float *squares;     /* [rows, H], of the gated y of each head */
+} cuda_gate;
+
+/* True if the norm of what goes into out_proj waits until after it, in a segment: one group, no
+ * bias, and numbers whose range does not need the norm. Not for a product that quantizes its input,
+ * and not in a step, where a launch of its own is cheaper than sums across the blocks of a row. */
+bool cuda_gate_is_deferred(const cuda_pass *p);
+
 typedef struct cuda_ssd_call {
     const void *xbc;      /* CT [rows, conv_dim] */
     const float *dt, *cs; /* [B, H, T_pad] */
     void *state;          /* ST [B, H, P, N] of the layer; moved on by T tokens */
     void *chunk_states;   /* CT [B, T_pad / Q, H, P, N]: state before each chunk; scratch */
-    void *y;              /* CT [rows, di], D skip included */
+    void *y;              /* CT [rows, di], D skip included; gated if the gate is there */
+    cuda_gate gate;
 } cuda_ssd_call;
 
 /* True if the tensor-core scan serves these shapes and types; otherwise, and on devices whose

@@ -113,9 +113,17 @@ template <typename CT, int n> struct packets_of {
     }
 };
 
-/* x / (1 + exp(-x)), with fast exponential and division where 16 bits are what is kept. */
+/* x / (1 + exp(-x)), with approximations of 2 ulp each where 16 bits are what is kept. */
 template <typename CT> static __device__ __forceinline__ float type_silu(float x) {
-    return sizeof(CT) == sizeof(float) ? x / (1.0f + expf(-x)) : __fdividef(x, 1.0f + __expf(-x));
+    if constexpr (sizeof(CT) == sizeof(float)) {
+        return x / (1.0f + expf(-x));
+    } else {
+        const float minus_log2_e = -1.442695041f;
+        float power, inverse;
+        asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(x * minus_log2_e));
+        asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(1.0f + power));
+        return x * inverse;
+    }
 }
 
 static __device__ __forceinline__ float softplus(float x) {

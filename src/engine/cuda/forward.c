@@ -19,12 +19,12 @@ static cuda_pass pass_of(const cuda_engine *e, int64_t layer_idx, int64_t T) {
         .dtype = precision->dtype,
         .state_dtype = precision->state_dtype,
         .B = e->extent.n_sequences,
-        .T = T,
+        .T = T > 0 ? T : 1,
         .R_ld = e->layout.R_ld,
         .layer_idx = (int)layer_idx,
         .n_sm = e->device.multiProcessorCount,
         .shared_bytes = (int64_t)e->device.sharedMemPerBlockOptin,
-        .is_chained = e->device.major >= CHAINED_MAJOR,
+        .is_chained = e->device.major >= CHAINED_MAJOR && T == 0,
         .stream = e->stream,
     };
     return p;
@@ -92,8 +92,9 @@ static cuda_gemm_call head_call(const cuda_engine *e, int64_t rows, bool is_deco
 }
 
 /* residual += o of the layer before, and its norm into u. */
-static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight,
+static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight, bool is_step,
                         unsigned long long *fault, ssmq_err *err) {
+    const bool has_squares = p->layer_idx > 0 && !is_step && cuda_gate_is_deferred(p);
     const cuda_norm_call call = {
         .residual = e->buffers.residual,
         .o = p->layer_idx > 0 ? e->buffers.o : NULL,
@@ -101,6 +102,7 @@ static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight,
         .rows = p->B * p->T,
         .u = e->buffers.u,
         .fault = fault,
+        .squares = has_squares ? e->buffers.squares : NULL,
     };
     SSMQ_TRY(cuda_norm(p, &call, err));
     return cuda_stage_end(e, SSMQ_STAGE_NORM, err);
@@ -116,7 +118,7 @@ static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, ssmq_err *err
         .dt = b->dt,
         .cs = b->cs,
     };
-    const cuda_ssd_call ssd = {
+    cuda_ssd_call ssd = {
         .xbc = b->xbc,
         .dt = b->dt,
         .cs = b->cs,
@@ -124,6 +126,10 @@ static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, ssmq_err *err
         .chunk_states = b->chunk_states,
         .y = b->y,
     };
+    if (cuda_gate_is_deferred(p)) {
+        ssd.y = b->u;
+        ssd.gate = (cuda_gate){b->zxbcdt, p->layer->gated_norm, b->squares};
+    }
     SSMQ_TRY(cuda_conv(p, &conv, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_CONV, err));
     SSMQ_TRY(cuda_ssd(p, &ssd, err));
@@ -153,23 +159,25 @@ static cuda_prefetch first_of(const cuda_gemm_call *call) {
 /* T = 0: one decode step. */
 static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, ssmq_err *err) {
     const cuda_layer *layer = &e->weights.layers[layer_idx];
-    cuda_pass p = pass_of(e, layer_idx, T > 0 ? T : 1);
+    cuda_pass p = pass_of(e, layer_idx, T);
     const cuda_gemm_call in_proj = in_proj_call(e, layer, T);
     const cuda_gemm_call out_proj = out_proj_call(e, layer, T);
     if (T == 0) p.next = first_of(&in_proj);
-    SSMQ_TRY(norm(e, &p, layer->norm, e->buffers.fault, err));
+    SSMQ_TRY(norm(e, &p, layer->norm, T == 0, e->buffers.fault, err));
     SSMQ_TRY(cuda_gemm(e->gemms, &in_proj, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_IN_PROJ, err));
     if (T == 0) p.next = first_of(&out_proj);
     SSMQ_TRY(T > 0 ? mix_segment(e, &p, err) : mix_step(e, &p, err));
-    SSMQ_TRY(cuda_gated_norm(&p, e->buffers.zxbcdt, e->buffers.y, e->buffers.u, err));
-    SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_GATED_NORM, err));
+    if (T == 0 || !cuda_gate_is_deferred(&p)) {
+        SSMQ_TRY(cuda_gated_norm(&p, e->buffers.zxbcdt, e->buffers.y, e->buffers.u, err));
+        SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_GATED_NORM, err));
+    }
     SSMQ_TRY(cuda_gemm(e->gemms, &out_proj, err));
     return cuda_stage_end(e, SSMQ_STAGE_OUT_PROJ, err);
 }
 
 static ssmq_status forward_layers(cuda_engine *e, int64_t T, ssmq_err *err) {
-    const cuda_pass p = pass_of(e, 0, T > 0 ? T : 1);
+    const cuda_pass p = pass_of(e, 0, T);
     SSMQ_TRY(cuda_stage_begin(e, err));
     SSMQ_TRY(cuda_embed(&p, e->weights.embeddings, e->buffers.tokens, e->buffers.residual, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_EMBED, err));
@@ -181,13 +189,13 @@ ssmq_status cuda_forward_segment(cuda_engine *e, int64_t T, ssmq_err *err) {
     const cuda_pass p = pass_of(e, e->shape.L, T);
     SSMQ_TRY(forward_layers(e, T, err));
     /* For its sum alone: only rows that are asked for have a final norm that may be at fault. */
-    SSMQ_TRY(norm(e, &p, e->weights.norm_f, e->buffers.fault + 1, err));
+    SSMQ_TRY(norm(e, &p, e->weights.norm_f, false, e->buffers.fault + 1, err));
     return cuda_advance(e->state.position, T, e->stream, err);
 }
 
 ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
     const cuda_buffers *b = &e->buffers;
-    cuda_pass p = pass_of(e, e->shape.L, 1);
+    cuda_pass p = pass_of(e, e->shape.L, 0);
     const cuda_gemm_call head = head_call(e, p.B, true);
     const cuda_sample_call sample = {
         .logits = b->logits,
@@ -208,7 +216,7 @@ ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
     };
     SSMQ_TRY(forward_layers(e, 0, err));
     p.next = first_of(&head);
-    SSMQ_TRY(norm(e, &p, e->weights.norm_f, b->fault, err));
+    SSMQ_TRY(norm(e, &p, e->weights.norm_f, true, b->fault, err));
     SSMQ_TRY(cuda_gemm(e->gemms, &head, err));
     SSMQ_TRY(cuda_sample(&sample, err));
     return cuda_stage_end(e, SSMQ_STAGE_HEAD, err);
@@ -217,7 +225,7 @@ ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
 ssmq_status cuda_forward_head(cuda_engine *e, int64_t first, int64_t n, bool has_nll,
                               ssmq_err *err) {
     const cuda_buffers *b = &e->buffers;
-    const cuda_pass p = pass_of(e, e->shape.L, 1);
+    const cuda_pass p = pass_of(e, e->shape.L, 0);
     const cuda_norm_call norm_call = {
         .residual = b->residual,
         .weight = e->weights.norm_f,

@@ -83,6 +83,7 @@ int64_t cuda_carve_activations(cuda_buffers *out, char *slab, const ssmq_shape *
     out->cs = take(&c, B * s->H * T_pad, sizeof(float));
     out->y = take(&c, rows * s->di, number);
     out->o = take(&c, rows * s->d, number);
+    out->squares = take(&c, rows * s->H, sizeof *out->squares);
     out->chunk_states = NULL;
     if (cuda_ssd_is_chunked(s, spec->precision.dtype)) {
         out->chunk_states = take(&c, B * (T_pad / CUDA_CHUNK_TOKENS) * s->H * s->P * s->N, number);

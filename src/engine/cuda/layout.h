@@ -50,6 +50,7 @@ typedef struct cuda_buffers {
     float *dt, *cs;     /* [B, H, T_pad] */
     void *y;            /* CT [rows, di] */
     void *o;            /* CT [rows, d] */
+    float *squares;     /* [rows, H] of a deferred gated norm, see cuda.h */
     void *chunk_states; /* CT [B, T_pad / Q, H, P, N], if the scan is chunked */
     int32_t *tokens;    /* [rows] of a segment, or [B] of a step */
     int64_t *listed;    /* [rows] rows whose logits are wanted, */

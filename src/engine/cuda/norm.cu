@@ -10,8 +10,9 @@ namespace {
 
 enum {
     MAX_THREADS = 1024,
-    VEC = 8,      /* numbers a thread moves at once */
-    MAX_ITEMS = 4 /* vectors a thread keeps: CUDA_MAX_ROW numbers, or CUDA_MAX_ODD_ROW */
+    VEC = 8,       /* numbers a thread moves at once */
+    MAX_ITEMS = 4, /* vectors a thread keeps: CUDA_MAX_ROW numbers, or CUDA_MAX_ODD_ROW */
+    IN_FLIGHT = 4  /* sums of squares that a lane loads at once */
 };
 
 /* Sum over the block, in an order of its own, the same in every thread. */
@@ -45,20 +46,36 @@ __global__ void k_embed(const CT *embeddings, const int32_t *tokens, float *resi
 }
 
 struct norm_sizes {
-    int64_t d;
+    int64_t d, di;
+    int H;
     float eps;
     int layer_idx;
     bool residual_in_fp32;
     cuda_prefetch next; /* blocks after those of rows fetch it */
 };
 
-/* r += o, rounded where the residual has the compute type. */
+/* The factor of a deferred norm, by each warp for itself; 1 where there is none. */
+__device__ __forceinline__ float deferred_factor(const float *squares, const norm_sizes &s) {
+    if (squares == NULL) return 1.0f;
+    float sum = 0.0f;
+    for (int first = 0; first < s.H; first += IN_FLIGHT * WARP) {
+        float part[IN_FLIGHT];
+#pragma unroll
+        for (int k = 0; k < IN_FLIGHT; k++) {
+            const int i = first + k * WARP + (int)(threadIdx.x % WARP);
+            part[k] = i < s.H ? squares[i] : 0.0f;
+        }
+        for (int k = 0; k < IN_FLIGHT; k++) sum += part[k];
+    }
+    return inverse_rms(warp_sum(sum), s.di, s.eps);
+}
+
+/* r += factor o, rounded where the residual has the compute type. */
 template <typename CT, int vec>
-__device__ __forceinline__ void add(vec_of<float, vec> &r, const CT *o, bool residual_in_fp32) {
-    vec_of<CT, vec> x;
-    x.load(o);
+__device__ __forceinline__ void add(vec_of<float, vec> &r, const vec_of<CT, vec> &o, float factor,
+                                    bool residual_in_fp32) {
     for (int k = 0; k < vec; k++) {
-        r.v[k] += x.v[k];
+        r.v[k] += o.v[k] * factor;
         if (!residual_in_fp32) r.v[k] = to_float(from_float<CT>(r.v[k]));
     }
 }
@@ -81,14 +98,20 @@ __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_
     release_successor();
     const int64_t row = call.listed != NULL ? call.listed[blockIdx.x] : blockIdx.x;
     float *residual = call.residual + row * s.d;
-    const CT *o = (const CT *)call.o;
-    float sum = 0.0f;
+    vec_of<CT, vec> o[items];
     for (int j = 0; j < items; j++) {
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i >= s.d) continue;
         r[j].load(residual + i);
-        if (o != NULL) {
-            add<CT, vec>(r[j], o + row * s.d + i, s.residual_in_fp32);
+        if (call.o != NULL) o[j].load((const CT *)call.o + row * s.d + i);
+    }
+    const float factor = deferred_factor(call.squares != NULL ? call.squares + row * s.H : NULL, s);
+    float sum = 0.0f;
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + threadIdx.x * vec;
+        if (i >= s.d) continue;
+        if (call.o != NULL) {
+            add<CT, vec>(r[j], o[j], factor, s.residual_in_fp32);
             r[j].store(residual + i);
         }
         for (int k = 0; k < vec; k++) sum += r[j].v[k] * r[j].v[k];
@@ -163,14 +186,16 @@ row_shape row_shape_of(int64_t n, int vec) {
 
 template <typename CT, int vec>
 ssmq_status launch_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *err) {
-    const row_shape r = row_shape_of(p->shape->d, vec);
-    const norm_sizes s = {p->shape->d, p->shape->eps, p->layer_idx, p->shape->residual_in_fp32,
+    const ssmq_shape *shape = p->shape;
+    const row_shape r = row_shape_of(shape->d, vec);
+    const norm_sizes s = {shape->d,   shape->di,    (int)shape->H,
+                          shape->eps, p->layer_idx, shape->residual_in_fp32,
                           p->next};
     const int64_t fetchers = p->next.n_bytes > 0 ? p->n_sm : 0;
-    const launch_shape shape = {dim3((unsigned)(call->rows + fetchers)), dim3(r.threads), 0};
-    if (r.items == 1) return launch_chained(k_norm<CT, vec, 1>, shape, p, err, *call, s);
-    if (r.items == 2) return launch_chained(k_norm<CT, vec, 2>, shape, p, err, *call, s);
-    return launch_chained(k_norm<CT, vec, MAX_ITEMS>, shape, p, err, *call, s);
+    const launch_shape launch = {dim3((unsigned)(call->rows + fetchers)), dim3(r.threads), 0};
+    if (r.items == 1) return launch_chained(k_norm<CT, vec, 1>, launch, p, err, *call, s);
+    if (r.items == 2) return launch_chained(k_norm<CT, vec, 2>, launch, p, err, *call, s);
+    return launch_chained(k_norm<CT, vec, MAX_ITEMS>, launch, p, err, *call, s);
 }
 
 template <typename CT, int vec>

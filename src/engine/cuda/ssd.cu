@@ -79,14 +79,32 @@ bool cuda_ssd_is_chunked(const ssmq_shape *shape, ssmq_dtype dtype) {
     return dtype != SSMQ_F32 && shape->P == SSD_P && (shape->N == 64 || shape->N == 128);
 }
 
+static bool is_chunked_here(const cuda_pass *p) {
+    return cuda_ssd_is_chunked(p->shape, p->dtype) && p->shared_bytes >= SSD_SHARED_BYTES;
+}
+
+/* Not in fp16: without the norm, gated numbers may leave its range. */
+bool cuda_gate_is_deferred(const cuda_pass *p) {
+    return p->dtype == SSMQ_BF16 && p->shape->G == 1 && !p->shape->has_bias && is_chunked_here(p);
+}
+
 ssmq_status cuda_ssd(const cuda_pass *p, const cuda_ssd_call *call, ssmq_err *err) {
     const ssmq_shape *s = p->shape;
     const int64_t n_chunks = (p->T + CUDA_CHUNK_TOKENS - 1) / CUDA_CHUNK_TOKENS;
-    const ssd_call c = {*call,     p->layer->D,  p->T,      n_chunks * CUDA_CHUNK_TOKENS,
-                        s->di,     s->conv_dim,  (int)s->H, (int)s->G,
-                        (int)s->N, (int)n_chunks};
+    ssd_call c = {};
+    c.io = *call;
+    c.D = p->layer->D;
+    c.T = p->T;
+    c.T_pad = n_chunks * CUDA_CHUNK_TOKENS;
+    c.R_ld = p->R_ld;
+    c.di = s->di;
+    c.conv_dim = s->conv_dim;
+    c.H = (int)s->H;
+    c.G = (int)s->G;
+    c.N = (int)s->N;
+    c.n_chunks = (int)n_chunks;
     ssmq_status status = SSMQ_OK;
-    if (!cuda_ssd_is_chunked(s, p->dtype) || p->shared_bytes < SSD_SHARED_BYTES) {
+    if (!is_chunked_here(p)) {
         DISPATCH(p->dtype, CT,
                  DISPATCH(p->state_dtype, ST, status = launch_recurrent<CT, ST>(p, c, err)));
         return status;

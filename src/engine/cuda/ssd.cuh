@@ -17,7 +17,7 @@ enum {
     SSD_P = 64,               /* the head size that the chunked scan is made for */
     SSD_PIECE = 8,            /* numbers of a 16-byte piece */
     SSD_TILE = 16,            /* rows of A and depth of one product */
-    SSD_SHARED_BYTES = 104448 /* the most that a block of either kernel takes */
+    SSD_SHARED_BYTES = 156160 /* the most that a block of either kernel takes */
 };
 
 /* Product number d += a b. */
@@ -42,23 +42,25 @@ __device__ __forceinline__ void mma<__nv_bfloat16>(float (&d)[4], const uint32_t
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* Four 8x8 matrices; lane l names the row l % 8 of matrix l / 8. */
-static __device__ __forceinline__ void ldmatrix(uint32_t (&out)[4], const void *row) {
-    const uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+static __device__ __forceinline__ uint32_t shared_address(const void *place) {
+    return (uint32_t)__cvta_generic_to_shared(place);
+}
+
+/* Four 8x8 matrices; lane l names the address of row l % 8 of matrix l / 8 in shared memory. */
+static __device__ __forceinline__ void ldmatrix(uint32_t (&out)[4], uint32_t address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                  : "r"(address));
 }
-static __device__ __forceinline__ void ldmatrix_transposed(uint32_t (&out)[4], const void *row) {
-    const uint32_t address = (uint32_t)__cvta_generic_to_shared(row);
+static __device__ __forceinline__ void ldmatrix_transposed(uint32_t (&out)[4], uint32_t address) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                  : "r"(address));
 }
 
-/* 16 bytes to shared memory, or zeros where the source has no such row. */
-static __device__ __forceinline__ void copy_async(void *to, const void *from, bool is_there) {
-    const uint32_t address = (uint32_t)__cvta_generic_to_shared(to);
+/* 16 bytes to shared memory, or zeros where the source has no such row and is not read. */
+static __device__ __forceinline__ void copy_async(uint32_t address, const void *from,
+                                                  bool is_there) {
     const int n_bytes = is_there ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
                  "r"(n_bytes)
@@ -72,10 +74,14 @@ template <int pending> static __device__ __forceinline__ void copies_wait() {
     asm volatile("cp.async.wait_group %0;" ::"n"(pending) : "memory");
 }
 
-/* Address of piece `piece` of row `row` in a tile of `columns` numbers a row. */
+/* Address of piece `piece` of row `row` in a tile of `columns` numbers a row. From it, the piece
+ * with other bits set in its number is an exclusive or away, and row + 8 n a constant: tiles begin
+ * at multiples of their rows' size. */
 template <typename CT>
-static __device__ __forceinline__ CT *piece_of(CT *tile, int columns, int row, int piece) {
-    return tile + row * columns + ((piece ^ (row & 7)) * SSD_PIECE);
+static __device__ __forceinline__ uint32_t piece_of(const CT *tile, int columns, int row,
+                                                    int piece) {
+    return shared_address(tile) + (uint32_t)(row * columns * (int)sizeof(CT)) +
+           (uint32_t)((piece ^ (row & 7)) * SSD_PIECE * (int)sizeof(CT));
 }
 
 /* Both numbers of a pair times their weights, rounded. */
@@ -104,7 +110,7 @@ static __device__ __forceinline__ void transpose_quad(uint32_t (&v)[4]) {
 struct ssd_call {
     cuda_ssd_call io;
     const float *D;
-    int64_t T, T_pad, di, conv_dim;
+    int64_t T, T_pad, R_ld, di, conv_dim;
     int H, G, N, n_chunks;
 };
 

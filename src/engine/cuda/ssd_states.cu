@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine/cuda/ssd_states.cu - states at chunk boundaries. A block takes some columns n of one
- * head's state, holds them in the accumulators of the tensor cores and walks over the chunks:
+ * head's state, keeps them in registers and walks over the chunks:
  *     chunk_states = S;   S = exp(cs_last) S + sum_j (exp(cs_last - cs_j) dt_j x_j) B_j^T
  * so that states of chunks go through memory once, in 16 bits, and nothing is passed on in a launch
- * of its own. */
+ * of its own. Two warps share a tile of the state: each sums over half of the tokens. */
 #include "engine/cuda/ssd.cuh"
 
 namespace {
 
 enum {
     P_WARPS = SSD_P / SSD_TILE, /* warps side by side along p, */
-    N_WARPS = 2,                /* and along n */
-    THREADS = P_WARPS * N_WARPS * WARP,
-    N_STAGES = 3,
+    HALVES = 2,                 /* and for each half of a chunk's tokens */
+    THREADS = P_WARPS * HALVES * WARP,
+    WIDE = 64,   /* columns n of a block, */
+    NARROW = 32, /* or where wide slices would leave the card idle */
     Q = CUDA_CHUNK_TOKENS,
     P_PIECES = SSD_P / SSD_PIECE
 };
@@ -25,7 +26,9 @@ template <typename CT, int width> struct stage {
 };
 
 template <typename CT, int width> struct block_memory {
-    stage<CT, width> stages[N_STAGES];
+    static constexpr int n_stages = width == WIDE ? 2 : 3;
+    stage<CT, width> stages[n_stages];
+    float4 given[width / 8 / HALVES * THREADS]; /* sums for the partner */
     float weights[Q];
 };
 
@@ -37,78 +40,116 @@ struct place {
 
 /* Swizzled tiles need rows of 8 pieces or more; narrower ones spread their rows otherwise. */
 template <typename CT, int width>
-__device__ __forceinline__ CT *B_piece(CT *tile, int row, int piece) {
+__device__ __forceinline__ uint32_t B_piece(const CT *tile, int row, int piece) {
     constexpr int pieces = width / SSD_PIECE;
-    return tile + row * width + ((piece ^ (row * pieces / 8 % pieces)) * SSD_PIECE);
+    return shared_address(tile) + (uint32_t)(row * width * (int)sizeof(CT)) +
+           (uint32_t)((piece ^ (row * pieces / 8 % pieces)) * SSD_PIECE * (int)sizeof(CT));
 }
 
 template <typename CT, int width>
 __device__ __forceinline__ void load_chunk(const ssd_call &c, const place &at, int chunk,
                                            stage<CT, width> *to) {
-    constexpr int B_pieces = width / SSD_PIECE;
+    constexpr int B_pieces = width / SSD_PIECE, B_step = THREADS / B_pieces;
+    constexpr int x_step = THREADS / P_PIECES;
+    static_assert(x_step % 8 == 0 && B_step % 8 == 0, "rows of a thread are swizzled alike");
     const int64_t first = (int64_t)chunk * Q;
+    const int n_rows = (int)(c.T - first < Q ? c.T - first : Q);
     const CT *rows = (const CT *)c.io.xbc + (at.b * c.T + first) * c.conv_dim;
-    const CT *x = rows + at.h * SSD_P;
-    const CT *B = rows + c.di + at.g * c.N + at.first_n;
-    for (int i = threadIdx.x; i < Q * P_PIECES; i += THREADS) {
-        const int t = i / P_PIECES, piece = i % P_PIECES;
-        const bool is_there = first + t < c.T;
-        copy_async(piece_of(to->x, SSD_P, t, piece),
-                   is_there ? x + t * c.conv_dim + piece * SSD_PIECE : x, is_there);
+    const int x_t = threadIdx.x / P_PIECES, x_column = threadIdx.x % P_PIECES;
+    const int B_t = threadIdx.x / B_pieces, B_column = threadIdx.x % B_pieces;
+    const CT *x = rows + x_t * c.conv_dim + at.h * SSD_P + x_column * SSD_PIECE;
+    const CT *B = rows + B_t * c.conv_dim + c.di + at.g * c.N + at.first_n + B_column * SSD_PIECE;
+    const uint32_t x_to = piece_of(to->x, SSD_P, x_t, x_column);
+    const uint32_t B_to = B_piece<CT, width>(to->B, B_t, B_column);
+#pragma unroll
+    for (int k = 0; k < Q / x_step; k++) {
+        copy_async(x_to + (uint32_t)(k * x_step * SSD_P * (int)sizeof(CT)), x,
+                   x_t + k * x_step < n_rows);
+        x += x_step * c.conv_dim;
     }
-    for (int i = threadIdx.x; i < Q * B_pieces; i += THREADS) {
-        const int t = i / B_pieces, piece = i % B_pieces;
-        const bool is_there = first + t < c.T;
-        copy_async(B_piece<CT, width>(to->B, t, piece),
-                   is_there ? B + t * c.conv_dim + piece * SSD_PIECE : B, is_there);
+#pragma unroll
+    for (int k = 0; k < Q / B_step; k++) {
+        copy_async(B_to + (uint32_t)(k * B_step * width * (int)sizeof(CT)), B,
+                   B_t + k * B_step < n_rows);
+        B += B_step * c.conv_dim;
     }
     const int64_t base = (at.b * c.H + at.h) * c.T_pad + first;
     const int piece = threadIdx.x % (Q / 4);
     if (threadIdx.x < Q / 4) {
-        copy_async(to->cs + piece * 4, c.io.cs + base + piece * 4, true);
+        copy_async(shared_address(to->cs + piece * 4), c.io.cs + base + piece * 4, true);
     } else if (threadIdx.x < Q / 2) {
-        copy_async(to->dt + piece * 4, c.io.dt + base + piece * 4, true);
+        copy_async(shared_address(to->dt + piece * 4), c.io.dt + base + piece * 4, true);
     }
 }
 
-/* Tiles of 16 p by 8 n that a warp holds, and where they begin. */
+/* Tiles of 16 p by 8 n of a warp: those that it sums over its half of the tokens, all of the
+ * block's n, and those of the state that it keeps, the other half of which its partner keeps. */
 template <int width> struct warp_tiles {
-    static constexpr int n = width / N_WARPS / 8;
+    static constexpr int summed = width / 8, n = summed / HALVES;
     static __device__ __forceinline__ int first_p() {
         return threadIdx.x / WARP % P_WARPS * SSD_TILE;
     }
+    static __device__ __forceinline__ int half() {
+        return threadIdx.x / WARP / P_WARPS;
+    }
     static __device__ __forceinline__ int first_n() {
-        return threadIdx.x / WARP / P_WARPS * n * 8;
+        return half() * n * 8;
     }
 };
 
-/* acc += sum over the chunk of weighted x times B. */
+/* sums = weighted x times B over the warp's half of a chunk; first the tiles that it keeps. */
 template <typename CT, int width>
-__device__ __forceinline__ void add_chunk(float (*acc)[4], stage<CT, width> *from,
+__device__ __forceinline__ void sum_chunk(float (*sums)[4], const stage<CT, width> *from,
                                           const float *weights) {
     using tiles = warp_tiles<width>;
     const int lane = threadIdx.x % WARP, matrix = lane / 8, q = lane % 4;
-    const int x_piece = tiles::first_p() / SSD_PIECE + matrix % 2;
-    const int B_piece0 = tiles::first_n() / SSD_PIECE + matrix / 2;
+    const int first = tiles::half() * (Q / HALVES);
+    const uint32_t x_at = piece_of(from->x, SSD_P, first + matrix / 2 * 8 + lane % 8,
+                                   tiles::first_p() / SSD_PIECE + matrix % 2);
+    const uint32_t B_at = B_piece<CT, width>(from->B, first + matrix % 2 * 8 + lane % 8,
+                                             tiles::first_n() / SSD_PIECE + matrix / 2);
+    weights += first + 2 * q;
 #pragma unroll
-    for (int k0 = 0; k0 < Q; k0 += SSD_TILE) {
+    for (int k0 = 0; k0 < Q / HALVES; k0 += SSD_TILE) {
         uint32_t a[4];
-        const int t = k0 + matrix / 2 * 8 + lane % 8;
-        ldmatrix_transposed(a, piece_of(from->x, SSD_P, t, x_piece));
-        const float2 low = *(const float2 *)(weights + k0 + 2 * q);
-        const float2 high = *(const float2 *)(weights + k0 + 8 + 2 * q);
+        ldmatrix_transposed(a, x_at + (uint32_t)(k0 * SSD_P * (int)sizeof(CT)));
+        const float2 low = *(const float2 *)(weights + k0);
+        const float2 high = *(const float2 *)(weights + k0 + 8);
         a[0] = weigh<CT>(a[0], low.x, low.y);
         a[1] = weigh<CT>(a[1], low.x, low.y);
         a[2] = weigh<CT>(a[2], high.x, high.y);
         a[3] = weigh<CT>(a[3], high.x, high.y);
-        const int row = k0 + matrix % 2 * 8 + lane % 8;
 #pragma unroll
-        for (int n = 0; n < tiles::n / 2; n++) {
+        for (int n = 0; n < tiles::summed / 2; n++) {
             uint32_t b[4];
-            ldmatrix_transposed(b, B_piece<CT, width>(from->B, row, B_piece0 + n * 2));
-            mma<CT>(acc[2 * n], a, b[0], b[1]);
-            mma<CT>(acc[2 * n + 1], a, b[2], b[3]);
+            ldmatrix_transposed(b, (B_at + (uint32_t)(k0 * width * (int)sizeof(CT))) ^
+                                       (uint32_t)(n * SSD_TILE * (int)sizeof(CT)));
+            mma<CT>(sums[2 * n], a, b[0], b[1]);
+            mma<CT>(sums[2 * n + 1], a, b[2], b[3]);
         }
+    }
+}
+
+/* What the partner keeps, to it. */
+template <int width>
+__device__ __forceinline__ void give_sums(const float (*sums)[4], float4 *given) {
+    using tiles = warp_tiles<width>;
+    for (int i = 0; i < tiles::n; i++) {
+        const float(&d)[4] = sums[tiles::n + i];
+        given[i * THREADS + threadIdx.x] = make_float4(d[0], d[1], d[2], d[3]);
+    }
+}
+
+/* S = decay S + sums of both halves, once the partner has given its. */
+template <int width>
+__device__ __forceinline__ void move_on(float (*S)[4], float decay, const float (*sums)[4],
+                                        const float4 *given) {
+    for (int i = 0; i < warp_tiles<width>::n; i++) {
+        const float4 other = given[i * THREADS + (threadIdx.x ^ (P_WARPS * WARP))];
+        S[i][0] = decay * S[i][0] + (sums[i][0] + other.x);
+        S[i][1] = decay * S[i][1] + (sums[i][1] + other.y);
+        S[i][2] = decay * S[i][2] + (sums[i][2] + other.z);
+        S[i][3] = decay * S[i][3] + (sums[i][3] + other.w);
     }
 }
 
@@ -159,44 +200,49 @@ __device__ __forceinline__ void move_state(float (*acc)[4], ST *state, int N) {
 
 /* Grid (N / width, H, B). */
 template <typename CT, typename ST, int width>
-__global__ void __launch_bounds__(THREADS) k_ssd_states(ssd_call c) {
+__global__ void __launch_bounds__(THREADS, 2) k_ssd_states(ssd_call c) {
     extern __shared__ __align__(128) char shared[];
+    using tiles = warp_tiles<width>;
+    constexpr int n_stages = block_memory<CT, width>::n_stages;
     block_memory<CT, width> *memory = (block_memory<CT, width> *)shared;
     const int h = blockIdx.y;
     const place at = {blockIdx.z, h, h / (c.H / c.G), (int)blockIdx.x * width};
     const int64_t state_numbers = (int64_t)SSD_P * c.N;
     ST *state = (ST *)c.io.state + (at.b * c.H + h) * state_numbers + at.first_n;
-    float acc[warp_tiles<width>::n][4];
+    float S[tiles::n][4], decay = 1.0f;
     wait_for_predecessor();
     release_successor();
-    move_state<ST, width, true>(acc, state, c.N);
-    for (int i = 0; i < N_STAGES - 1; i++) {
+    move_state<ST, width, true>(S, state, c.N);
+    for (int i = 0; i < n_stages - 1; i++) {
         if (i < c.n_chunks) load_chunk<CT, width>(c, at, i, &memory->stages[i]);
         copies_commit();
     }
+    float sums[tiles::summed][4];
     for (int chunk = 0; chunk < c.n_chunks; chunk++) {
-        copies_wait<N_STAGES - 2>();
+        copies_wait<n_stages - 2>();
         /* All have their part of this chunk, and are done with the one before. */
         __syncthreads();
-        const int ahead = chunk + N_STAGES - 1;
+        const int ahead = chunk + n_stages - 1;
         if (ahead < c.n_chunks)
-            load_chunk<CT, width>(c, at, ahead, &memory->stages[ahead % N_STAGES]);
+            load_chunk<CT, width>(c, at, ahead, &memory->stages[ahead % n_stages]);
         copies_commit();
-        stage<CT, width> *now = &memory->stages[chunk % N_STAGES];
+        if (chunk > 0) move_on<width>(S, decay, sums, memory->given);
+        const stage<CT, width> *now = &memory->stages[chunk % n_stages];
         const float last = now->cs[Q - 1];
         const int t = threadIdx.x;
         if (t < Q) memory->weights[t] = now->dt[t] * expf(fminf(last - now->cs[t], 0.0f));
         CT *to = (CT *)c.io.chunk_states + ((at.b * c.n_chunks + chunk) * c.H + h) * state_numbers +
                  at.first_n;
-        store_rounded<CT, width>(acc, to, c.N);
-        const float decay = expf(last);
-        for (int n = 0; n < warp_tiles<width>::n; n++) {
-            for (int i = 0; i < 4; i++) acc[n][i] *= decay;
-        }
+        store_rounded<CT, width>(S, to, c.N);
+        decay = expf(last);
+        memset(sums, 0, sizeof sums);
         __syncthreads();
-        add_chunk<CT, width>(acc, now, memory->weights);
+        sum_chunk<CT, width>(sums, now, memory->weights);
+        give_sums<width>(sums, memory->given);
     }
-    move_state<ST, width, false>(acc, state, c.N);
+    __syncthreads();
+    move_on<width>(S, decay, sums, memory->given);
+    move_state<ST, width, false>(S, state, c.N);
 }
 
 template <typename CT, typename ST, int width>
@@ -211,10 +257,9 @@ ssmq_status launch_width(const cuda_pass *p, const ssd_call &c, ssmq_err *err) {
                           c);
 }
 
-/* Narrow slices where wide ones would leave the card idle; the bits are the same. */
+/* The bits are the same. */
 template <typename CT, typename ST>
 ssmq_status launch_states(const cuda_pass *p, const ssd_call &c, ssmq_err *err) {
-    enum { WIDE = 64, NARROW = 32 };
     if (p->B * c.H * (c.N / WIDE) >= p->n_sm) return launch_width<CT, ST, WIDE>(p, c, err);
     return launch_width<CT, ST, NARROW>(p, c, err);
 }
