@@ -18,16 +18,30 @@ struct cuda_algorithms {
     char path[SSMQ_PATH_BYTES]; /* "" without a file */
 };
 
+/* The columns of types: "int8*20" for 20 groups, "bf16+24" where Y begins at column 24. */
+static void name_types(const cuda_gemm_shape *s, char *x_name, char *y_name, size_t n_bytes) {
+    const bool is_float = s->format == SSMQ_FORMAT_FLOAT;
+    const char *x = is_float ? ssmq_dtype_name(s->dtype) : ssmq_format_get(s->format)->name;
+    const char *y = s->format == SSMQ_FORMAT_INT8 ? "int32" : ssmq_dtype_name(s->y_dtype);
+    ssmq_field_set(x_name, n_bytes, x);
+    ssmq_field_set(y_name, n_bytes, y);
+    if (s->n_groups > 1) (void)snprintf(x_name, n_bytes, "%s*%lld", x, (long long)s->n_groups);
+    if (s->y_first > 0) (void)snprintf(y_name, n_bytes, "%s+%lld", y, (long long)s->y_first);
+}
+
 ssmq_status cuda_algorithm_key_init(cuda_algorithm_key *out, const cuda_gemm_shape *shape,
                                     size_t version, ssmq_err *err) {
+    enum { NAME_BYTES = 48 };
     struct cudaDeviceProp device;
+    char x_name[NAME_BYTES], y_name[NAME_BYTES];
     int device_idx = 0;
+    name_types(shape, x_name, y_name, NAME_BYTES);
     CUDA_TRY(cudaGetDevice(&device_idx), err);
     CUDA_TRY(cudaGetDeviceProperties(&device, device_idx), err);
     (void)snprintf(out->text, sizeof out->text, "%zu\t%s\t%d\t%lld\t%lld\t%lld\t%lld\t%s\t%s\t%d\t",
                    version, device.name, device.multiProcessorCount, (long long)shape->M,
-                   (long long)shape->N, (long long)shape->K, (long long)shape->y_ld,
-                   ssmq_dtype_name(shape->dtype), ssmq_dtype_name(shape->y_dtype), shape->has_bias);
+                   (long long)shape->N, (long long)shape->K, (long long)shape->y_ld, x_name, y_name,
+                   shape->has_bias);
     return SSMQ_OK;
 }
 

@@ -2,6 +2,7 @@
 /* engine/cuda/algorithms.h - the file of measured GEMM algorithms: text, one line a shape, columns
  * separated by tabs,
  *     cublaslt version, device, multiprocessors, M, N, K, y_ld, dtype, y_dtype, bias, algorithm
+ * (dtype "int8*20": 20 groups along K; y_dtype "bf16+24": Y is columns from 24 on of a wider one),
  * the last in hexadecimal (64 bytes that the same library version restores). Ranks append whole
  * lines; the first line of a key counts, so that all agree. Without a file, choices live as long as
  * the engine. */

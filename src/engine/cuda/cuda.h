@@ -31,6 +31,7 @@
 #include <cuda_runtime_api.h>
 
 #include "base/status.h"
+#include "engine/cuda/linear.h"
 #include "engine/engine.h"
 
 #ifdef __cplusplus
@@ -48,17 +49,15 @@ enum {
 
 /* Weights of one layer. */
 typedef struct cuda_layer {
-    void *norm;          /* CT [d] */
-    void *in_proj;       /* CT [R_ld, d], rows past R are zero */
-    void *in_proj_bias;  /* CT [R_ld], NULL if none */
-    void *conv;          /* CT [K, conv_dim]: tap by tap, so that channels are contiguous */
-    void *conv_bias;     /* CT [conv_dim], zeros if none */
-    float *dt_bias;      /* [H] */
-    float *A;            /* [H], negative */
-    float *D;            /* [H] */
-    void *gated_norm;    /* CT [di] */
-    void *out_proj;      /* CT [d, di] */
-    void *out_proj_bias; /* CT [d], NULL if none */
+    void *norm;           /* CT [d] */
+    cuda_linear in_proj;  /* of zxbcdt [rows, R_ld]; what it writes past R is zero or nothing */
+    void *conv;           /* CT [K, conv_dim]: tap by tap, so that channels are contiguous */
+    void *conv_bias;      /* CT [conv_dim], zeros if none */
+    float *dt_bias;       /* [H] */
+    float *A;             /* [H], negative */
+    float *D;             /* [H] */
+    void *gated_norm;     /* CT [di] */
+    cuda_linear out_proj; /* of o [rows, d] */
 } cuda_layer;
 
 /* Weights that the product after a kernel reads; nothing if n_bytes is 0. */

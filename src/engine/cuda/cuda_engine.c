@@ -9,8 +9,15 @@
 #include "base/str.h"
 #include "engine/cuda/check.h"
 #include "engine/cuda/head.h"
+#include "quant/quantize.h"
 
-enum { MAX_SEQUENCES = 65535, BF16_MAJOR = 8, MAX_STATE_SIZE = 256 };
+enum {
+    MAX_SEQUENCES = 65535,
+    BF16_MAJOR = 8,
+    FP8_MAJOR = 9,
+    MAX_STATE_SIZE = 256,
+    MAX_GROUPS = 1024 /* of columns that share a scale, in a row of weights */
+};
 
 extern const ssmq_engine_api ssmq_engine_cuda;
 
@@ -120,16 +127,74 @@ static bool is_too_long(int64_t row) {
     return row > (row % 8 == 0 ? CUDA_MAX_ROW : CUDA_MAX_ODD_ROW);
 }
 
+static bool is_integer(ssmq_format format) {
+    return format == SSMQ_FORMAT_INT8 || format == SSMQ_FORMAT_INT4;
+}
+
+static ssmq_status supports_formats(const cuda_engine *e, const ssmq_precision *p, ssmq_err *err) {
+    const bool is_float = !ssmq_precision_is_quantized(p);
+    const bool is_fp8 = p->w_format == SSMQ_FORMAT_FP8_E4M3 && p->a_format == SSMQ_FORMAT_FP8_E4M3;
+    const bool is_known =
+        is_float || is_fp8 ||
+        (is_integer(p->w_format) && (is_integer(p->a_format) || p->a_format == SSMQ_FORMAT_FLOAT));
+    if (!is_known) {
+        return SSMQ_FAIL(err, SKIP,
+                         "the CUDA engine has no products of %s weights and %s activations",
+                         ssmq_format_get(p->w_format)->name, ssmq_format_get(p->a_format)->name);
+    }
+    /* cuBLASLt has scales for each row and channel on this compute capability alone. */
+    if (is_fp8 && (e->device.major != FP8_MAJOR || e->device.minor != 0)) {
+        return SSMQ_FAIL(err, SKIP,
+                         "%s, compute capability %d.%d: fp8 products with a scale a token and a "
+                         "channel need 9.0",
+                         e->device.name, e->device.major, e->device.minor);
+    }
+    if (is_fp8 && p->group_size > 0) {
+        return SSMQ_FAIL(err, SKIP, "fp8 products have one scale a channel, not one for %d columns",
+                         p->group_size);
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status supports_sums(const ssmq_shape *shape, const ssmq_precision *p, ssmq_err *err) {
+    const int64_t widest = shape->di > shape->d ? shape->di : shape->d;
+    const int64_t sum_columns = p->group_size > 0 ? p->group_size : widest;
+    const int64_t n_groups = ssmq_scales_per_row(widest, p->group_size);
+    if (!is_integer(p->a_format)) return SSMQ_OK;
+    if (sum_columns > INT32_MAX / (127 * 127)) {
+        return SSMQ_FAIL(err, SKIP, "integer sums over %lld columns may leave int32",
+                         (long long)sum_columns);
+    }
+    if (n_groups > MAX_GROUPS) {
+        return SSMQ_FAIL(err, SKIP,
+                         "the CUDA engine takes up to %d groups of weights a row, not %lld",
+                         MAX_GROUPS, (long long)n_groups);
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status supports_modules(const ssmq_shape *shape, const ssmq_spec *spec, ssmq_err *err) {
+    for (int64_t i = 0; i < shape->L; i++) {
+        if ((spec->layer_modules[i] & SSMQ_MODULE_BIT(SSMQ_CONV1D)) != 0) {
+            return SSMQ_FAIL(err, SKIP, "conv1d is not quantized: it is no matrix product");
+        }
+    }
+    if ((spec->model_modules & SSMQ_MODULE_BIT(SSMQ_EMBEDDINGS)) != 0) {
+        return SSMQ_FAIL(err, SKIP, "embeddings are not quantized: a look-up is no product");
+    }
+    if ((spec->model_modules & SSMQ_MODULE_BIT(SSMQ_LM_HEAD)) != 0) {
+        return SSMQ_FAIL(err, SKIP, "the CUDA engine does not quantize lm_head");
+    }
+    return SSMQ_OK;
+}
+
 static ssmq_status supports_cuda(ssmq_engine *engine, const ssmq_shape *shape,
                                  const ssmq_spec *spec, ssmq_err *err) {
     const cuda_engine *e = self(engine);
     const ssmq_precision *p = &spec->precision;
-    if (ssmq_precision_is_quantized(p)) {
-        return SSMQ_FAIL(err, SKIP,
-                         "the CUDA engine has no products of %s weights and %s "
-                         "activations",
-                         ssmq_format_get(p->w_format)->name, ssmq_format_get(p->a_format)->name);
-    }
+    SSMQ_TRY(supports_formats(e, p, err));
+    SSMQ_TRY(supports_sums(shape, p, err));
+    SSMQ_TRY(supports_modules(shape, spec, err));
     if (e->device.major < BF16_MAJOR && (p->dtype == SSMQ_BF16 || p->state_dtype == SSMQ_BF16)) {
         return SSMQ_FAIL(err, SKIP, "%s has no bf16: compute capability %d.%d", e->device.name,
                          e->device.major, e->device.minor);
@@ -148,6 +213,44 @@ static ssmq_status supports_cuda(ssmq_engine *engine, const ssmq_shape *shape,
     return SSMQ_OK;
 }
 
+/* ---- products ---- */
+
+static bool was_checked(const cuda_engine *e, const cuda_checked *key) {
+    for (int i = 0; i < e->n_checked; i++) {
+        const cuda_checked *c = &e->checked[i];
+        if (c->rows == key->rows && c->columns == key->columns && c->n_groups == key->n_groups &&
+            c->w_format == key->w_format && c->a_format == key->a_format) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static ssmq_status check_linear(cuda_engine *e, const cuda_linear *linear, ssmq_err *err) {
+    for (int i = 0; i < linear->n_blocks; i++) {
+        const cuda_block *block = &linear->blocks[i];
+        const cuda_checked key = {.rows = block->rows,
+                                  .columns = linear->columns,
+                                  .n_groups = linear->codes.n_groups,
+                                  .w_format = linear->w_format,
+                                  .a_format = linear->a_format};
+        if (!cuda_block_has_codes(linear, block) || was_checked(e, &key)) continue;
+        SSMQ_TRY(cuda_linear_check(linear, block, e->gemms, e->stream, err));
+        /* With a full list, others are checked again at the next load. */
+        if (e->n_checked < CUDA_MAX_CHECKED) e->checked[e->n_checked++] = key;
+    }
+    return SSMQ_OK;
+}
+
+/* Every product of codes that the loaded weights will need, once in the engine's life. */
+static ssmq_status check_products(cuda_engine *e, ssmq_err *err) {
+    for (int64_t i = 0; i < e->shape.L; i++) {
+        SSMQ_TRY(check_linear(e, &e->weights.layers[i].in_proj, err));
+        SSMQ_TRY(check_linear(e, &e->weights.layers[i].out_proj, err));
+    }
+    return SSMQ_OK;
+}
+
 static ssmq_status load_cuda(ssmq_engine *engine, const ssmq_model *model, const ssmq_spec *spec,
                              ssmq_err *err) {
     cuda_engine *e = self(engine);
@@ -161,6 +264,7 @@ static ssmq_status load_cuda(ssmq_engine *engine, const ssmq_model *model, const
     if (e->weight_slab.n_bytes != n_bytes) slab_free(&e->weight_slab);
     SSMQ_TRY(slab_reserve(&e->weight_slab, n_bytes, err));
     (void)cuda_carve_weights(&e->weights, e->weight_slab.bytes, &e->shape, spec);
+    SSMQ_TRY(check_products(e, err));
     SSMQ_TRY(cuda_load_weights(e, model, err));
     e->is_loaded = true;
     return SSMQ_OK;
@@ -179,7 +283,8 @@ static ssmq_status make_extent(cuda_engine *e, const ssmq_engine_extent *extent,
     (void)cuda_carve_state(&e->state, e->state_slab.bytes, s, &e->spec, B);
     (void)cuda_carve_activations(&e->buffers, e->activation_slab.bytes, s, &e->spec, B,
                                  layout->segment_tokens);
-    (void)cuda_carve_workspace(&e->buffers, e->workspace_slab.bytes, s, layout->head_rows);
+    (void)cuda_carve_workspace(&e->buffers, e->workspace_slab.bytes, s, &e->spec, layout->rows,
+                               layout->head_rows);
     (void)cudaFreeHost(e->staging.slab);
     memset(&e->staging, 0, sizeof e->staging);
     const int64_t n_bytes = cuda_carve_staging(&e->staging, NULL, B, layout->rows);
@@ -250,11 +355,13 @@ static ssmq_status end_call(cuda_engine *e, int64_t T, int64_t n_head, ssmq_err 
     float ms = 0.0f;
     CUDA_TRY(cudaEventElapsedTime(&ms, e->call_begin, e->call_end), err);
     e->last_call_ns = (int64_t)((double)ms * ns_per_ms);
+    const int64_t B = e->extent.n_sequences;
+    const int64_t tokens = T < e->layout.segment_tokens ? T : e->layout.segment_tokens;
+    const int64_t head_rows = n_head < e->layout.head_rows ? n_head : e->layout.head_rows;
     const int64_t activations =
-        cuda_carve_activations(&unused, NULL, &e->shape, &e->spec, e->extent.n_sequences,
-                               T < e->layout.segment_tokens ? T : e->layout.segment_tokens);
-    const int64_t workspace = cuda_carve_workspace(
-        &unused, NULL, &e->shape, n_head < e->layout.head_rows ? n_head : e->layout.head_rows);
+        cuda_carve_activations(&unused, NULL, &e->shape, &e->spec, B, tokens);
+    const int64_t workspace =
+        cuda_carve_workspace(&unused, NULL, &e->shape, &e->spec, B * tokens, head_rows);
     peaks->activation_bytes = larger(peaks->activation_bytes, activations);
     peaks->workspace_bytes = larger(peaks->workspace_bytes, workspace);
     return SSMQ_OK;

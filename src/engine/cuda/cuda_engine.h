@@ -15,6 +15,7 @@ extern "C" {
 
 enum {
     CUDA_MAX_GRAPHS = 8,
+    CUDA_MAX_CHECKED = 64,
     CUDA_MAX_MARKS = 8 * SSMQ_MAX_LAYERS + 8 /* ends of stages in one graph */
 };
 
@@ -39,6 +40,12 @@ typedef struct cuda_slab {
     int64_t n_bytes;
 } cuda_slab;
 
+/* A product of codes that has passed its check. */
+typedef struct cuda_checked {
+    int64_t rows, columns, n_groups;
+    ssmq_format w_format, a_format;
+} cuda_checked;
+
 typedef struct cuda_engine {
     ssmq_engine base;
     int device_idx;
@@ -49,6 +56,8 @@ typedef struct cuda_engine {
     bool is_lost;    /* the context answers nothing but errors */
     ssmq_shape shape;
     ssmq_spec spec;
+    cuda_checked checked[CUDA_MAX_CHECKED];
+    int n_checked;
     bool is_loaded, is_ready; /* ready: reset was called after load */
     cuda_slab weight_slab, state_slab, activation_slab, workspace_slab;
     cuda_weights weights;

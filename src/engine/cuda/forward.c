@@ -42,34 +42,24 @@ static void *ring_of(const cuda_engine *e, int64_t layer_idx) {
     return e->state.ring + layer_idx * e->extent.n_sequences * s->K * s->conv_dim * size;
 }
 
-static cuda_gemm_call in_proj_call(const cuda_engine *e, const cuda_layer *layer, int64_t T) {
-    const int64_t tokens = T > 0 ? T : 1;
-    const cuda_gemm_call call = {
-        .shape = {.M = e->extent.n_sequences * tokens,
-                  .N = e->layout.R_ld,
-                  .K = e->shape.d,
-                  .y_ld = e->layout.R_ld,
-                  .dtype = e->spec.precision.dtype,
-                  .y_dtype = e->spec.precision.dtype,
-                  .has_bias = layer->in_proj_bias != NULL,
-                  .is_decode = T == 0},
-        .x = e->buffers.u,
-        .w = layer->in_proj,
-        .bias = layer->in_proj_bias,
-        .y = e->buffers.zxbcdt,
+static cuda_linear_call in_proj_call(const cuda_engine *e, const cuda_layer *layer, int64_t T) {
+    const cuda_buffers *b = &e->buffers;
+    const cuda_linear_call call = {
+        .linear = &layer->in_proj,
+        .gemms = e->gemms,
+        .scratch = {b->codes, b->code_scales, b->sums, b->unpacked},
+        .x = b->u,
+        .y = b->zxbcdt,
+        .M = e->extent.n_sequences * (T > 0 ? T : 1),
+        .is_decode = T == 0,
         .stream = e->stream,
     };
     return call;
 }
 
-static cuda_gemm_call out_proj_call(const cuda_engine *e, const cuda_layer *layer, int64_t T) {
-    cuda_gemm_call call = in_proj_call(e, layer, T);
-    call.shape.N = e->shape.d;
-    call.shape.K = e->shape.di;
-    call.shape.y_ld = e->shape.d;
-    call.shape.has_bias = layer->out_proj_bias != NULL;
-    call.w = layer->out_proj;
-    call.bias = layer->out_proj_bias;
+static cuda_linear_call out_proj_call(const cuda_engine *e, const cuda_layer *layer, int64_t T) {
+    cuda_linear_call call = in_proj_call(e, layer, T);
+    call.linear = &layer->out_proj;
     call.y = e->buffers.o;
     return call;
 }
@@ -91,10 +81,16 @@ static cuda_gemm_call head_call(const cuda_engine *e, int64_t rows, bool is_deco
     return call;
 }
 
+/* True if the gated norm of this layer's segment waits until after out_proj. What is quantized is
+ * the normed activation, so it never waits for a quantized product. */
+static bool is_deferred(const cuda_engine *e, const cuda_pass *p, int64_t layer_idx) {
+    return cuda_gate_is_deferred(p) && !e->weights.layers[layer_idx].out_proj.is_quantized;
+}
+
 /* residual += o of the layer before, and its norm into u. */
 static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight, bool is_step,
                         unsigned long long *fault, ssmq_err *err) {
-    const bool has_squares = p->layer_idx > 0 && !is_step && cuda_gate_is_deferred(p);
+    const bool has_squares = p->layer_idx > 0 && !is_step && is_deferred(e, p, p->layer_idx - 1);
     const cuda_norm_call call = {
         .residual = e->buffers.residual,
         .o = p->layer_idx > 0 ? e->buffers.o : NULL,
@@ -126,7 +122,7 @@ static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, ssmq_err *err
         .chunk_states = b->chunk_states,
         .y = b->y,
     };
-    if (cuda_gate_is_deferred(p)) {
+    if (is_deferred(e, p, p->layer_idx)) {
         ssd.y = b->u;
         ssd.gate = (cuda_gate){b->zxbcdt, p->layer->gated_norm, b->squares};
     }
@@ -148,31 +144,33 @@ static ssmq_status mix_step(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
     return cuda_stage_end(e, SSMQ_STAGE_SSD, err);
 }
 
-/* The first of the weights of a product: what fits beside other things in the L2 cache. */
-static cuda_prefetch first_of(const cuda_gemm_call *call) {
-    const int64_t n_bytes =
-        call->shape.N * call->shape.K * (int64_t)ssmq_dtype_bytes(call->shape.dtype);
-    const cuda_prefetch first = {call->w, n_bytes < PREFETCH_BYTES ? n_bytes : PREFETCH_BYTES};
+/* The first of n_bytes of weights: what fits beside other things in the L2 cache. */
+static cuda_prefetch first_of(const void *w, int64_t n_bytes) {
+    const cuda_prefetch first = {w, n_bytes < PREFETCH_BYTES ? n_bytes : PREFETCH_BYTES};
     return first;
+}
+
+static cuda_prefetch first_of_linear(const cuda_linear *linear) {
+    return first_of(linear->blocks[0].w, cuda_block_bytes(linear, &linear->blocks[0]));
 }
 
 /* T = 0: one decode step. */
 static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, ssmq_err *err) {
     const cuda_layer *layer = &e->weights.layers[layer_idx];
     cuda_pass p = pass_of(e, layer_idx, T);
-    const cuda_gemm_call in_proj = in_proj_call(e, layer, T);
-    const cuda_gemm_call out_proj = out_proj_call(e, layer, T);
-    if (T == 0) p.next = first_of(&in_proj);
+    const cuda_linear_call in_proj = in_proj_call(e, layer, T);
+    const cuda_linear_call out_proj = out_proj_call(e, layer, T);
+    if (T == 0) p.next = first_of_linear(&layer->in_proj);
     SSMQ_TRY(norm(e, &p, layer->norm, T == 0, e->buffers.fault, err));
-    SSMQ_TRY(cuda_gemm(e->gemms, &in_proj, err));
+    SSMQ_TRY(cuda_linear_multiply(&in_proj, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_IN_PROJ, err));
-    if (T == 0) p.next = first_of(&out_proj);
+    if (T == 0) p.next = first_of_linear(&layer->out_proj);
     SSMQ_TRY(T > 0 ? mix_segment(e, &p, err) : mix_step(e, &p, err));
-    if (T == 0 || !cuda_gate_is_deferred(&p)) {
+    if (T == 0 || !is_deferred(e, &p, layer_idx)) {
         SSMQ_TRY(cuda_gated_norm(&p, e->buffers.zxbcdt, e->buffers.y, e->buffers.u, err));
         SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_GATED_NORM, err));
     }
-    SSMQ_TRY(cuda_gemm(e->gemms, &out_proj, err));
+    SSMQ_TRY(cuda_linear_multiply(&out_proj, err));
     return cuda_stage_end(e, SSMQ_STAGE_OUT_PROJ, err);
 }
 
@@ -215,7 +213,8 @@ ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
         .stream = e->stream,
     };
     SSMQ_TRY(forward_layers(e, 0, err));
-    p.next = first_of(&head);
+    p.next =
+        first_of(head.w, head.shape.N * head.shape.K * (int64_t)ssmq_dtype_bytes(head.shape.dtype));
     SSMQ_TRY(norm(e, &p, e->weights.norm_f, true, b->fault, err));
     SSMQ_TRY(cuda_gemm(e->gemms, &head, err));
     SSMQ_TRY(cuda_sample(&sample, err));
@@ -253,16 +252,16 @@ ssmq_status cuda_forward_head(cuda_engine *e, int64_t first, int64_t n, bool has
 }
 
 ssmq_status cuda_forward_prepare(cuda_engine *e, int64_t T, ssmq_err *err) {
-    const void *in_proj[SSMQ_MAX_LAYERS], *out_proj[SSMQ_MAX_LAYERS];
+    const cuda_linear *in_proj[SSMQ_MAX_LAYERS], *out_proj[SSMQ_MAX_LAYERS];
     const int64_t L = e->shape.L;
     for (int64_t i = 0; i < L; i++) {
-        in_proj[i] = e->weights.layers[i].in_proj;
-        out_proj[i] = e->weights.layers[i].out_proj;
+        in_proj[i] = &e->weights.layers[i].in_proj;
+        out_proj[i] = &e->weights.layers[i].out_proj;
     }
-    const cuda_gemm_call in_call = in_proj_call(e, &e->weights.layers[0], T);
-    const cuda_gemm_call out_call = out_proj_call(e, &e->weights.layers[0], T);
-    SSMQ_TRY(cuda_gemms_prepare(e->gemms, &in_call, in_proj, L, err));
-    SSMQ_TRY(cuda_gemms_prepare(e->gemms, &out_call, out_proj, L, err));
+    const cuda_linear_call in_call = in_proj_call(e, &e->weights.layers[0], T);
+    const cuda_linear_call out_call = out_proj_call(e, &e->weights.layers[0], T);
+    SSMQ_TRY(cuda_linear_prepare(&in_call, in_proj, L, err));
+    SSMQ_TRY(cuda_linear_prepare(&out_call, out_proj, L, err));
     if (T > 0) return SSMQ_OK;
     const void *head[] = {e->weights.head};
     const cuda_gemm_call call = head_call(e, e->extent.n_sequences, true);

@@ -26,6 +26,7 @@ enum {
 typedef struct plan {
     cuda_gemm_shape shape;
     bool is_measured;
+    bool is_looped; /* groups one after the other: the library has no batch of this shape */
     cublasLtMatmulDesc_t desc;
     cublasLtMatrixLayout_t w, x, y;
     cublasLtMatmulAlgo_t algo;
@@ -56,6 +57,28 @@ static ssmq_status lt_failed(ssmq_err *err, cublasStatus_t status, const char *c
 static cudaDataType_t type_of(ssmq_dtype dtype) {
     if (dtype == SSMQ_F32) return CUDA_R_32F;
     return dtype == SSMQ_F16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
+static int64_t groups_of(const cuda_gemm_shape *s) {
+    return s->n_groups > 1 ? s->n_groups : 1;
+}
+
+static cudaDataType_t x_type_of(const cuda_gemm_shape *s) {
+    if (s->format == SSMQ_FORMAT_INT8) return CUDA_R_8I;
+    return s->format == SSMQ_FORMAT_FP8_E4M3 ? CUDA_R_8F_E4M3 : type_of(s->dtype);
+}
+
+static cudaDataType_t y_type_of(const cuda_gemm_shape *s) {
+    return s->format == SSMQ_FORMAT_INT8 ? CUDA_R_32I : type_of(s->y_dtype);
+}
+
+static int64_t x_bytes_of(const cuda_gemm_shape *s) {
+    return s->format == SSMQ_FORMAT_FLOAT ? (int64_t)ssmq_dtype_bytes(s->dtype) : 1;
+}
+
+static int64_t y_bytes_of(const cuda_gemm_shape *s) {
+    return s->format == SSMQ_FORMAT_INT8 ? (int64_t)sizeof(int32_t)
+                                         : (int64_t)ssmq_dtype_bytes(s->y_dtype);
 }
 
 void cuda_gemms_version(char *out, size_t out_bytes) {
@@ -106,40 +129,95 @@ void cuda_gemms_set_timed(cuda_gemms *gemms, bool is_timed) {
     gemms->is_timed = is_timed;
 }
 
-/* Descriptors for M rows: row-major Y = X W^T is column-major Y^T = W X^T, so that A is W with
- * transposition, B is X, and cuBLASLt's m is N. */
-static ssmq_status describe(plan *p, int64_t M, const void *bias, ssmq_err *err) {
-    const cuda_gemm_shape *s = &p->shape;
-    const cublasOperation_t transposed = CUBLAS_OP_T;
-    const uint64_t N = (uint64_t)s->N, K = (uint64_t)s->K;
-    LT_TRY(cublasLtMatmulDescCreate(&p->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F), err);
-    LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
-                                          sizeof transposed),
+static ssmq_status set_bias(plan *p, const void *bias, ssmq_err *err) {
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const cudaDataType_t type = type_of(p->shape.dtype);
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+                                          sizeof epilogue),
            err);
-    if (s->has_bias) {
-        const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
-        const cudaDataType_t type = type_of(s->dtype);
-        LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
-                                              sizeof epilogue),
-               err);
-        LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type,
-                                              sizeof type),
-               err);
-        LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
-                                              sizeof bias),
-               err);
-    }
-    LT_TRY(cublasLtMatrixLayoutCreate(&p->w, type_of(s->dtype), K, N, s->K), err);
-    LT_TRY(cublasLtMatrixLayoutCreate(&p->x, type_of(s->dtype), K, (uint64_t)M, s->K), err);
-    LT_TRY(cublasLtMatrixLayoutCreate(&p->y, type_of(s->y_dtype), N, (uint64_t)M, s->y_ld), err);
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type,
+                                          sizeof type),
+           err);
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias,
+                                          sizeof bias),
+           err);
     return SSMQ_OK;
 }
 
-/* Largest power of two that divides the bytes of a leading dimension. */
-static uint32_t alignment_of(int64_t ld, ssmq_dtype dtype) {
-    const uint64_t bytes = (uint64_t)ld * ssmq_dtype_bytes(dtype);
+/* cuBLASLt's A is W and its B is X. */
+static ssmq_status set_scales(const plan *p, const float *x_scales, const float *w_scales,
+                              ssmq_err *err) {
+    const int32_t mode = CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+    const struct {
+        cublasLtMatmulDescAttributes_t name;
+        const void *value;
+        size_t bytes;
+    } attributes[] = {
+        {CUBLASLT_MATMUL_DESC_A_SCALE_MODE, &mode, sizeof mode},
+        {CUBLASLT_MATMUL_DESC_B_SCALE_MODE, &mode, sizeof mode},
+        {CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, &w_scales, sizeof w_scales},
+        {CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, &x_scales, sizeof x_scales},
+    };
+    for (size_t i = 0; i < sizeof attributes / sizeof attributes[0]; i++) {
+        LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, attributes[i].name, attributes[i].value,
+                                              attributes[i].bytes),
+               err);
+    }
+    return SSMQ_OK;
+}
+
+/* Products of all groups as one batch: `stride` numbers from one group's matrix to the next's. */
+static ssmq_status set_batch(cublasLtMatrixLayout_t layout, int64_t n_groups, int64_t stride,
+                             ssmq_err *err) {
+    const int32_t count = (int32_t)n_groups;
+    LT_TRY(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count,
+                                            sizeof count),
+           err);
+    LT_TRY(cublasLtMatrixLayoutSetAttribute(layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                            &stride, sizeof stride),
+           err);
+    return SSMQ_OK;
+}
+
+/* Descriptors for M rows: row-major Y = X W^T is column-major Y^T = W X^T, so that A is W with
+ * transposition, B is X, and cuBLASLt's m is N. */
+static ssmq_status describe(plan *p, int64_t M, const cuda_gemm_call *call, ssmq_err *err) {
+    const cuda_gemm_shape *s = &p->shape;
+    const cublasOperation_t transposed = CUBLAS_OP_T;
+    const uint64_t N = (uint64_t)s->N, K = (uint64_t)s->K;
+    const int64_t n_groups = groups_of(s), ld = n_groups * s->K;
+    const bool is_integer = s->format == SSMQ_FORMAT_INT8;
+    LT_TRY(cublasLtMatmulDescCreate(&p->desc, is_integer ? CUBLAS_COMPUTE_32I : CUBLAS_COMPUTE_32F,
+                                    is_integer ? CUDA_R_32I : CUDA_R_32F),
+           err);
+    LT_TRY(cublasLtMatmulDescSetAttribute(p->desc, CUBLASLT_MATMUL_DESC_TRANSA, &transposed,
+                                          sizeof transposed),
+           err);
+    if (s->has_bias) SSMQ_TRY(set_bias(p, call->bias, err));
+    if (s->format == SSMQ_FORMAT_FP8_E4M3) {
+        SSMQ_TRY(set_scales(p, call->x_scales, call->w_scales, err));
+    }
+    LT_TRY(cublasLtMatrixLayoutCreate(&p->w, x_type_of(s), K, N, ld), err);
+    LT_TRY(cublasLtMatrixLayoutCreate(&p->x, x_type_of(s), K, (uint64_t)M, ld), err);
+    LT_TRY(cublasLtMatrixLayoutCreate(&p->y, y_type_of(s), N, (uint64_t)M, s->y_ld), err);
+    if (n_groups == 1 || p->is_looped) return SSMQ_OK;
+    SSMQ_TRY(set_batch(p->w, n_groups, s->K, err));
+    SSMQ_TRY(set_batch(p->x, n_groups, s->K, err));
+    return set_batch(p->y, n_groups, M * s->y_ld, err);
+}
+
+/* Largest power of two that divides so many bytes. */
+static uint32_t alignment_of(int64_t n_bytes) {
+    const uint64_t bytes = (uint64_t)n_bytes;
     const uint64_t power = bytes & (~bytes + 1);
-    return power < MAX_ALIGN_BYTES ? (uint32_t)power : MAX_ALIGN_BYTES;
+    return bytes != 0 && power < MAX_ALIGN_BYTES ? (uint32_t)power : MAX_ALIGN_BYTES;
+}
+
+/* Of Y: its rows, and where it begins in them. */
+static uint32_t y_alignment_of(const cuda_gemm_shape *s) {
+    const uint32_t rows = alignment_of(s->y_ld * y_bytes_of(s));
+    const uint32_t first = alignment_of(s->y_first * y_bytes_of(s));
+    return rows < first ? rows : first;
 }
 
 /* Heuristics in the library's order; *n may be 0. */
@@ -152,10 +230,10 @@ static ssmq_status ask(const cuda_gemms *g, const plan *p, uint32_t reductions, 
         uint32_t value;
     } limits[] = {
         {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, reductions},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(s->K, s->dtype)},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(s->K, s->dtype)},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(s->y_ld, s->y_dtype)},
-        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(s->y_ld, s->y_dtype)},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(s->K * x_bytes_of(s))},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(s->K * x_bytes_of(s))},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, y_alignment_of(s)},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, y_alignment_of(s)},
     };
     cublasLtMatmulPreference_t preference = NULL;
     *n = 0;
@@ -182,9 +260,11 @@ static ssmq_status ask(const cuda_gemms *g, const plan *p, uint32_t reductions, 
 }
 
 static ssmq_status no_algorithm(const cuda_gemm_shape *s, ssmq_err *err) {
+    const bool is_float = s->format == SSMQ_FORMAT_FLOAT;
     return SSMQ_FAIL(err, SKIP, "cuBLASLt has no algorithm for M %lld, N %lld, K %lld, %s to %s",
-                     (long long)s->M, (long long)s->N, (long long)s->K, ssmq_dtype_name(s->dtype),
-                     ssmq_dtype_name(s->y_dtype));
+                     (long long)s->M, (long long)s->N, (long long)s->K,
+                     is_float ? ssmq_dtype_name(s->dtype) : ssmq_format_get(s->format)->name,
+                     s->format == SSMQ_FORMAT_INT8 ? "int32" : ssmq_dtype_name(s->y_dtype));
 }
 
 /* True if the algorithm takes the plan's shape, within the workspace. */
@@ -200,12 +280,12 @@ static bool takes(const cuda_gemms *g, const plan *p, const cublasLtMatmulAlgo_t
 }
 
 /* Of the heuristics at `rows` rows, the first that the plan takes too; SKIP without one. */
-static ssmq_status choose_at(const cuda_gemms *g, plan *p, int64_t rows, const void *bias,
+static ssmq_status choose_at(const cuda_gemms *g, plan *p, int64_t rows, const cuda_gemm_call *call,
                              ssmq_err *err) {
     cublasLtMatmulHeuristicResult_t results[MAX_CANDIDATES];
-    plan typical = {.shape = p->shape};
+    plan typical = {.shape = p->shape, .is_looped = p->is_looped};
     int n = 0;
-    ssmq_status status = describe(&typical, rows, bias, err);
+    ssmq_status status = describe(&typical, rows, call, err);
     if (status == SSMQ_OK) {
         status = ask(g, &typical, CUBLASLT_REDUCTION_SCHEME_NONE, MAX_CANDIDATES, results, &n, err);
     }
@@ -222,19 +302,34 @@ static ssmq_status choose_at(const cuda_gemms *g, plan *p, int64_t rows, const v
 /* The library's first choice at a representative number of rows: a function of N, K, types, device
  * and library alone. Every decode step runs in pieces of FIXED_DECODE_ROWS rows; a segment's
  * product has as many rows as it has, so its algorithm must take them. */
-static ssmq_status choose_fixed(const cuda_gemms *g, plan *p, const void *bias, ssmq_err *err) {
+static ssmq_status choose_fixed(const cuda_gemms *g, plan *p, const cuda_gemm_call *call,
+                                ssmq_err *err) {
     const int64_t first = p->shape.is_decode ? FIXED_DECODE_ROWS : FIXED_PREFILL_ROWS;
     const int64_t second = p->shape.is_decode ? FIXED_PREFILL_ROWS : FIXED_DECODE_ROWS;
-    ssmq_status status = choose_at(g, p, first, bias, err);
-    if (status == SSMQ_SKIP) status = choose_at(g, p, second, bias, err);
+    ssmq_status status = choose_at(g, p, first, call, err);
+    if (status == SSMQ_SKIP) status = choose_at(g, p, second, call, err);
     return status == SSMQ_SKIP ? no_algorithm(&p->shape, err) : status;
 }
 
 static cublasStatus_t multiply(const cuda_gemms *g, const plan *p, const cuda_gemm_call *call,
                                const void *w) {
     const float one = 1.0f, zero = 0.0f;
-    return cublasLtMatmul(g->handle, p->desc, &one, w, p->w, call->x, p->x, &zero, call->y, p->y,
-                          call->y, p->y, &p->algo, g->workspace, p->workspace_bytes, call->stream);
+    const int32_t integer_one = 1, integer_zero = 0;
+    const cuda_gemm_shape *s = &p->shape;
+    const bool is_integer = s->format == SSMQ_FORMAT_INT8;
+    const void *alpha = is_integer ? (const void *)&integer_one : &one;
+    const void *beta = is_integer ? (const void *)&integer_zero : &zero;
+    const int64_t n = p->is_looped ? groups_of(s) : 1;
+    cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
+    for (int64_t i = 0; i < n && status == CUBLAS_STATUS_SUCCESS; i++) {
+        const char *from_w = (const char *)w + i * s->K * x_bytes_of(s);
+        const char *from_x = (const char *)call->x + i * s->K * x_bytes_of(s);
+        char *y = (char *)call->y + i * s->M * s->y_ld * y_bytes_of(s);
+        status =
+            cublasLtMatmul(g->handle, p->desc, alpha, from_w, p->w, from_x, p->x, beta, y, p->y, y,
+                           p->y, &p->algo, g->workspace, p->workspace_bytes, call->stream);
+    }
+    return status;
 }
 
 /* Products of one candidate as a graph, so that the host's launches are not what is timed. */
@@ -333,6 +428,7 @@ static ssmq_status choose_measured(cuda_gemms *g, plan *p, const cuda_gemm_call 
 
 static bool same_shape(const cuda_gemm_shape *a, const cuda_gemm_shape *b) {
     return a->M == b->M && a->N == b->N && a->K == b->K && a->y_ld == b->y_ld &&
+           a->y_first == b->y_first && a->format == b->format && groups_of(a) == groups_of(b) &&
            a->dtype == b->dtype && a->y_dtype == b->y_dtype && a->has_bias == b->has_bias &&
            a->is_decode == b->is_decode;
 }
@@ -358,7 +454,27 @@ static plan *take_place(cuda_gemms *g) {
 }
 
 static bool runs_in_pieces(const cuda_gemms *gemms, const cuda_gemm_shape *shape) {
-    return shape->is_decode && !gemms->is_timed;
+    return shape->is_decode && !gemms->is_timed && shape->format != SSMQ_FORMAT_INT8;
+}
+
+/* Descriptors and algorithm of a plan whose shape stands. */
+static ssmq_status fill(cuda_gemms *gemms, plan *p, const cuda_gemm_call *call,
+                        const void *const *w, int64_t n_w, ssmq_err *err) {
+    SSMQ_TRY(describe(p, p->shape.M, call, err));
+    return gemms->is_timed ? choose_measured(gemms, p, call, w, n_w, err)
+                           : choose_fixed(gemms, p, call, err);
+}
+
+/* As fill(), group by group. */
+static ssmq_status fill_looped(cuda_gemms *gemms, plan *p, const cuda_gemm_call *call,
+                               const void *const *w, int64_t n_w, ssmq_err *err) {
+    const cuda_gemm_shape shape = p->shape;
+    plan_free(p);
+    memset(p, 0, sizeof *p);
+    p->shape = shape;
+    p->is_measured = gemms->is_timed;
+    p->is_looped = true;
+    return fill(gemms, p, call, w, n_w, err);
 }
 
 static ssmq_status prepare(cuda_gemms *gemms, const cuda_gemm_call *call, const void *const *w,
@@ -370,11 +486,10 @@ static ssmq_status prepare(cuda_gemms *gemms, const cuda_gemm_call *call, const 
     plan *p = take_place(gemms);
     p->shape = shape;
     p->is_measured = gemms->is_timed;
-    ssmq_status status = describe(p, shape.M, call->bias, err);
-    if (status == SSMQ_OK) {
-        status = gemms->is_timed ? choose_measured(gemms, p, call, w, n_w, err)
-                                 : choose_fixed(gemms, p, call->bias, err);
-    }
+    /* A batch that the library does not take is no failure yet. */
+    const bool is_batch = groups_of(&shape) > 1;
+    ssmq_status status = fill(gemms, p, call, w, n_w, is_batch ? NULL : err);
+    if (status != SSMQ_OK && is_batch) status = fill_looped(gemms, p, call, w, n_w, err);
     if (status != SSMQ_OK) {
         plan_free(p);
         gemms->n_plans--;
@@ -397,14 +512,16 @@ ssmq_status cuda_gemm(cuda_gemms *gemms, const cuda_gemm_call *call, ssmq_err *e
                                               &call->bias, sizeof call->bias),
                err);
     }
-    const int64_t rows = runs_in_pieces(gemms, &call->shape) ? FIXED_DECODE_ROWS : call->shape.M;
+    const cuda_gemm_shape *s = &call->shape;
+    const int64_t rows = runs_in_pieces(gemms, s) ? FIXED_DECODE_ROWS : s->M;
     cuda_gemm_call piece = *call;
-    for (int64_t first = 0; first < call->shape.M; first += rows) {
+    for (int64_t first = 0; first < s->M; first += rows) {
+        if (s->format == SSMQ_FORMAT_FP8_E4M3) {
+            SSMQ_TRY(set_scales(p, call->x_scales + first, call->w_scales, err));
+        }
         LT_TRY(multiply(gemms, p, &piece, call->w), err);
-        piece.x = (const char *)piece.x +
-                  rows * call->shape.K * (int64_t)ssmq_dtype_bytes(call->shape.dtype);
-        piece.y = (char *)piece.y +
-                  rows * call->shape.y_ld * (int64_t)ssmq_dtype_bytes(call->shape.y_dtype);
+        piece.x = (const char *)piece.x + rows * groups_of(s) * s->K * x_bytes_of(s);
+        piece.y = (char *)piece.y + rows * s->y_ld * y_bytes_of(s);
     }
     return SSMQ_OK;
 }

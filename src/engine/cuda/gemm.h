@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* engine/cuda/gemm.h - linear layers over cuBLASLt: Y[M, N] = X[M, K] W[N, K]^T + bias[N], fp32
- * accumulation, one rounding to the type of Y. The home of cublasLt.h.
+/* engine/cuda/gemm.h - matrix products over cuBLASLt. The home of cublasLt.h.
+ *
+ *   FLOAT     Y[M, N] = X[M, K] W[N, K]^T + bias[N], fp32 accumulation, one rounding to Y's type
+ *   INT8      Y[n_groups, M, N] int32 = exact sums over each group of K columns apart: X is
+ *             [M, n_groups * K], W [N, n_groups * K]
+ *   FP8_E4M3  Y[M, N] = sum of products * w_scales[N] * x_scales[M], fp32 accumulation, rounded
  *
  * Which algorithm: by default a fixed function of N, K, the types, the device, the library version
  * and whether it is prefill or decode - never of M - and without split-K, so that a row's bits do
@@ -27,19 +31,23 @@ enum {
     CUDA_GEMM_PAD_ROWS = 16
 };
 
-/* A product's shape. K and the dense leading dimensions of X and W are the same number. */
+/* A product's shape. X and W are dense: their leading dimension is K, or n_groups * K. */
 typedef struct cuda_gemm_shape {
     int64_t M, N, K;
-    int64_t y_ld;     /* of Y, in numbers, >= N */
-    ssmq_dtype dtype; /* of X, W and bias */
-    ssmq_dtype y_dtype;
-    bool has_bias;
+    int64_t y_ld;       /* of Y, in numbers, >= N */
+    int64_t y_first;    /* numbers before Y in a row of a wider matrix: how Y is aligned */
+    ssmq_format format; /* of X and W: FLOAT (their type is dtype), INT8 or FP8_E4M3 */
+    int64_t n_groups;   /* of INT8; elsewhere 0 or 1 */
+    ssmq_dtype dtype;   /* of X, W and bias */
+    ssmq_dtype y_dtype; /* of Y, unless that is int32 */
+    bool has_bias;      /* of FLOAT */
     bool is_decode;
 } cuda_gemm_shape;
 
 typedef struct cuda_gemm_call {
     cuda_gemm_shape shape;
     const void *x, *w, *bias;
+    const float *x_scales, *w_scales; /* of FP8_E4M3 */
     void *y;
     cudaStream_t stream;
 } cuda_gemm_call;

@@ -36,6 +36,28 @@ static int64_t padded_rows(int64_t rows) {
     return round_up(rows, CUDA_PAD_ROWS);
 }
 
+static void take_linear(carver *c, cuda_linear *linear, bool has_bias) {
+    for (int i = 0; i < linear->n_blocks; i++) {
+        cuda_block *k = &linear->blocks[i];
+        const int64_t n_scales = cuda_block_scales(linear, k);
+        k->w = take(c, cuda_block_bytes(linear, k), 1);
+        k->scales = n_scales > 0 ? take(c, n_scales, sizeof *k->scales) : NULL;
+    }
+    linear->bias = has_bias ? take(c, linear->y_ld, ssmq_dtype_bytes(linear->dtype)) : NULL;
+}
+
+/* Of the products of all layers, of at most `rows` rows. */
+static cuda_linear_need need_of(const ssmq_shape *s, const ssmq_spec *spec, int64_t rows) {
+    cuda_linear_need need = {0};
+    for (int64_t i = 0; i < s->L; i++) {
+        const cuda_linear in_proj = cuda_linear_in_proj(s, spec, i);
+        const cuda_linear out_proj = cuda_linear_out_proj(s, spec, i);
+        cuda_linear_need_add(&need, &in_proj, rows);
+        cuda_linear_need_add(&need, &out_proj, rows);
+    }
+    return need;
+}
+
 int64_t cuda_carve_weights(cuda_weights *out, char *slab, const ssmq_shape *s,
                            const ssmq_spec *spec) {
     const size_t number = ssmq_dtype_bytes(spec->precision.dtype);
@@ -46,16 +68,16 @@ int64_t cuda_carve_weights(cuda_weights *out, char *slab, const ssmq_shape *s,
     for (int64_t i = 0; i < s->L; i++) {
         cuda_layer *layer = &out->layers[i];
         layer->norm = take(&c, s->d, number);
-        layer->in_proj = take(&c, padded_rows(s->R) * s->d, number);
-        layer->in_proj_bias = s->has_bias ? take(&c, padded_rows(s->R), number) : NULL;
+        layer->in_proj = cuda_linear_in_proj(s, spec, i);
+        take_linear(&c, &layer->in_proj, s->has_bias);
         layer->conv = take(&c, s->K * s->conv_dim, number);
         layer->conv_bias = take(&c, s->conv_dim, number);
         layer->dt_bias = take(&c, s->H, sizeof(float));
         layer->A = take(&c, s->H, sizeof(float));
         layer->D = take(&c, s->H, sizeof(float));
         layer->gated_norm = take(&c, s->di, number);
-        layer->out_proj = take(&c, s->d * s->di, number);
-        layer->out_proj_bias = s->has_bias ? take(&c, s->d, number) : NULL;
+        layer->out_proj = cuda_linear_out_proj(s, spec, i);
+        take_linear(&c, &layer->out_proj, s->has_bias);
     }
     return c.n_bytes;
 }
@@ -84,6 +106,13 @@ int64_t cuda_carve_activations(cuda_buffers *out, char *slab, const ssmq_shape *
     out->y = take(&c, rows * s->di, number);
     out->o = take(&c, rows * s->d, number);
     out->squares = take(&c, rows * s->H, sizeof *out->squares);
+    out->codes = NULL;
+    out->code_scales = NULL;
+    const int64_t code_ld = need_of(s, spec, rows).code_ld;
+    if (code_ld > 0) {
+        out->codes = take(&c, rows * code_ld, sizeof *out->codes);
+        out->code_scales = take(&c, rows, sizeof *out->code_scales);
+    }
     out->chunk_states = NULL;
     if (cuda_ssd_is_chunked(s, spec->precision.dtype)) {
         out->chunk_states = take(&c, B * (T_pad / CUDA_CHUNK_TOKENS) * s->H * s->P * s->N, number);
@@ -102,11 +131,14 @@ int64_t cuda_carve_activations(cuda_buffers *out, char *slab, const ssmq_shape *
 }
 
 int64_t cuda_carve_workspace(cuda_buffers *out, char *slab, const ssmq_shape *s,
-                             int64_t head_rows) {
+                             const ssmq_spec *spec, int64_t rows, int64_t head_rows) {
+    const cuda_linear_need need = need_of(s, spec, rows);
     carver c = {.slab = slab};
     out->gemm_workspace = take(&c, CUDA_GEMM_WORKSPACE_BYTES, 1);
     out->logits = take(&c, head_rows * padded_rows(s->V), sizeof(float));
     out->partial = take(&c, cuda_sample_partial_bytes(head_rows), 1);
+    out->sums = need.sum_bytes > 0 ? take(&c, need.sum_bytes, 1) : NULL;
+    out->unpacked = need.unpacked_bytes > 0 ? take(&c, need.unpacked_bytes, 1) : NULL;
     return c.n_bytes;
 }
 
@@ -143,7 +175,8 @@ void cuda_layout_init(cuda_layout *out, const ssmq_shape *shape, const ssmq_spec
     out->state_bytes = cuda_carve_state(&state, NULL, shape, spec, B);
     out->activation_bytes =
         cuda_carve_activations(&buffers, NULL, shape, spec, B, out->segment_tokens);
-    out->workspace_bytes = cuda_carve_workspace(&buffers, NULL, shape, out->head_rows);
+    out->workspace_bytes =
+        cuda_carve_workspace(&buffers, NULL, shape, spec, out->rows, out->head_rows);
 }
 
 void cuda_plan_bytes(const ssmq_shape *shape, const ssmq_spec *spec,

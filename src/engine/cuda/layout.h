@@ -16,7 +16,6 @@ extern "C" {
 enum {
     CUDA_MAX_ROWS = 8192,  /* rows of one segment over all sequences, where Q allows */
     CUDA_HEAD_ROWS = 1024, /* rows of one tile of logits */
-    CUDA_PAD_ROWS = 16,    /* in_proj and lm_head rows are padded to a multiple of it */
     CUDA_FAULT_SLOTS = 256 /* segments or steps between two looks at the fault word */
 };
 
@@ -51,6 +50,8 @@ typedef struct cuda_buffers {
     void *y;            /* CT [rows, di] */
     void *o;            /* CT [rows, d] */
     float *squares;     /* [rows, H] of a deferred gated norm, see cuda.h */
+    uint8_t *codes;     /* [rows, code_ld] of a quantized product's input, if there are any */
+    float *code_scales; /* [rows] */
     void *chunk_states; /* CT [B, T_pad / Q, H, P, N], if the scan is chunked */
     int32_t *tokens;    /* [rows] of a segment, or [B] of a step */
     int64_t *listed;    /* [rows] rows whose logits are wanted, */
@@ -66,6 +67,8 @@ typedef struct cuda_buffers {
     float *logits; /* [head_rows, V_ld] */
     void *partial; /* of the sampling kernel */
     void *gemm_workspace;
+    void *sums;     /* of a tile of a quantized product, */
+    void *unpacked; /* and its weights where they are stored packed; see linear.h */
 } cuda_buffers;
 
 /* Sizes that follow from shape and extent. */
@@ -98,8 +101,9 @@ int64_t cuda_carve_state(cuda_state *out, char *slab, const ssmq_shape *shape,
                          const ssmq_spec *spec, int64_t B);
 int64_t cuda_carve_activations(cuda_buffers *out, char *slab, const ssmq_shape *shape,
                                const ssmq_spec *spec, int64_t B, int64_t T);
+/* For products of at most `rows` rows. */
 int64_t cuda_carve_workspace(cuda_buffers *out, char *slab, const ssmq_shape *shape,
-                             int64_t head_rows);
+                             const ssmq_spec *spec, int64_t rows, int64_t head_rows);
 int64_t cuda_carve_staging(cuda_staging *out, char *slab, int64_t B, int64_t rows);
 
 /* ssmq_engine_sizes(). */

@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine/cuda/quant.cu - numbers to codes and back. Every rounding is written out as an intrinsic:
+ * the compiler must not fuse a multiplication with an addition where the reference does not. */
+#include <cuda_fp8.h>
+
+#include "engine/cuda/device.cuh"
+#include "engine/cuda/quant.h"
+
+namespace {
+
+enum {
+    VEC = 8,       /* codes a thread makes at once */
+    CODES = 16,    /* int4 codes a thread packs */
+    OUT = 4,       /* sums a thread reads at once */
+    THREADS = 256, /* of kernels without sums */
+    OUT_THREADS = 128,
+    MAX_THREADS = 512,
+    MAX_BLOCKS = 8192
+};
+
+struct quantize_args {
+    const void *x;
+    uint8_t *codes;
+    float *scales;
+    int64_t ld, scale_stride;
+    int K, scale_columns; /* columns that share a scale */
+    int group_columns, group_ld;
+    float qmax;
+};
+
+template <bool is_fp8>
+__device__ __forceinline__ uint8_t code_of(float x, float scale, float qmax) {
+    const float ratio = __fdiv_rn(x, scale);
+    if constexpr (is_fp8) {
+        return __nv_cvt_float_to_fp8(ratio, __NV_SATFINITE, __NV_E4M3);
+    } else {
+        const float q = rintf(ratio);
+        /* In this order NaN becomes -qmax; its scale keeps it from being lost. */
+        const float clamped = q > qmax ? qmax : (q > -qmax ? q : -qmax);
+        return (uint8_t)(int8_t)(int)clamped;
+    }
+}
+
+/* Largest over the block, in every thread. */
+__device__ __forceinline__ unsigned block_max(unsigned x) {
+    __shared__ unsigned of_warp[WARP];
+    for (int step = WARP / 2; step > 0; step /= 2) {
+        const unsigned other = __shfl_xor_sync(~0u, x, step);
+        x = x > other ? x : other;
+    }
+    if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = x;
+    __syncthreads();
+    unsigned largest = 0;
+    for (unsigned i = 0; i < blockDim.x / WARP; i++) {
+        largest = largest > of_warp[i] ? largest : of_warp[i];
+    }
+    return largest;
+}
+
+template <int vec> struct alignas(vec) code_packet { uint8_t v[vec]; };
+
+/* Grid (rows, scales of a row). The row is read twice; the second time it is in the cache. */
+template <typename CT, int vec, bool is_fp8> __global__ void k_quantize(quantize_args a) {
+    const int64_t row = blockIdx.x;
+    const int first = (int)blockIdx.y * a.scale_columns;
+    const int end = min(first + a.scale_columns, a.K);
+    const CT *x = (const CT *)a.x + row * a.K;
+    uint8_t *codes = a.codes + row * a.ld;
+    unsigned largest = 0;
+    for (int k = first + (int)threadIdx.x * vec; k < end; k += (int)blockDim.x * vec) {
+        vec_of<CT, vec> v;
+        v.load(x + k);
+        /* Magnitudes compare as their bits do, with NaN over infinity, so that NaN is not lost. */
+        for (int i = 0; i < vec; i++) {
+            largest = max(largest, __float_as_uint(v.v[i]) & 0x7fffffffu);
+        }
+    }
+    float scale = __fdiv_rn(__uint_as_float(block_max(largest)), a.qmax);
+    if (scale == 0.0f) scale = 1.0f;
+    if (threadIdx.x == 0) a.scales[row + blockIdx.y * a.scale_stride] = scale;
+    for (int k = first + (int)threadIdx.x * vec; k < end; k += (int)blockDim.x * vec) {
+        vec_of<CT, vec> v;
+        code_packet<vec> packet;
+        v.load(x + k);
+        for (int i = 0; i < vec; i++) packet.v[i] = code_of<is_fp8>(v.v[i], scale, a.qmax);
+        const int group = k / a.group_columns;
+        *(code_packet<vec> *)(codes + group * a.group_ld + k - group * a.group_columns) = packet;
+    }
+    if (end < a.K) return;
+    const int last = (a.K - 1) / a.group_columns;
+    const int used = last * a.group_ld + a.K - last * a.group_columns;
+    for (int i = used + (int)threadIdx.x; i < a.ld; i += (int)blockDim.x) codes[i] = 0;
+}
+
+__global__ void k_pack_int4(const uint4 *codes, uint2 *packed, int64_t n) {
+    const int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        const uint4 from = codes[i];
+        const uint32_t words[4] = {from.x, from.y, from.z, from.w};
+        uint32_t pairs[4]; /* 16 bits of each word */
+        for (int k = 0; k < 4; k++) {
+            const uint32_t low = words[k] & 0x000f000fu, high = words[k] >> 4 & 0x00f000f0u;
+            const uint32_t both = low | high;
+            pairs[k] = (both & 0xffu) | (both >> 8 & 0xff00u);
+        }
+        packed[i] = make_uint2(pairs[0] | pairs[1] << 16, pairs[2] | pairs[3] << 16);
+    }
+}
+
+/* Eight codes of four packed bytes. */
+__device__ __forceinline__ uint2 unpacked_of(uint32_t packed) {
+    const uint32_t bias = 0x08080808u;
+    const uint32_t low = __vsub4((packed & 0x0f0f0f0fu) ^ bias, bias);
+    const uint32_t high = __vsub4((packed >> 4 & 0x0f0f0f0fu) ^ bias, bias);
+    return make_uint2(__byte_perm(low, high, 0x5140), __byte_perm(low, high, 0x7362));
+}
+
+__global__ void k_unpack_int4(const uint2 *packed, uint4 *codes, int64_t n) {
+    const int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        const uint2 from = packed[i];
+        const uint2 low = unpacked_of(from.x), high = unpacked_of(from.y);
+        codes[i] = make_uint4(low.x, low.y, high.x, high.y);
+    }
+}
+
+struct weights_args {
+    const uint8_t *codes;
+    const float *scales;
+    void *w;
+    int64_t ld; /* bytes of a row of codes */
+    int64_t N;
+    int K, group_columns, group_ld;
+};
+
+/* Grid (N). */
+template <typename CT, int vec, bool is_int4> __global__ void k_dequantize_weights(weights_args a) {
+    const int64_t n = blockIdx.x;
+    const uint8_t *codes = a.codes + n * a.ld;
+    CT *w = (CT *)a.w + n * a.K;
+    for (int k = (int)threadIdx.x * vec; k < a.K; k += (int)blockDim.x * vec) {
+        const int group = k / a.group_columns;
+        const int place = group * a.group_ld + k - group * a.group_columns;
+        const float scale = a.scales[group * a.N + n];
+        alignas(VEC) int8_t q[VEC];
+        if constexpr (vec == VEC && is_int4) {
+            *(uint2 *)q = unpacked_of(*(const uint32_t *)(codes + place / 2));
+        } else if constexpr (vec == VEC) {
+            *(uint2 *)q = *(const uint2 *)(codes + place);
+        } else if constexpr (is_int4) {
+            const int nibble = codes[place / 2] >> (place % 2 * 4) & 0xf;
+            q[0] = (int8_t)((nibble ^ 8) - 8);
+        } else {
+            q[0] = (int8_t)codes[place];
+        }
+        vec_of<CT, vec> out;
+        for (int i = 0; i < vec; i++) out.v[i] = __fmul_rn((float)q[i], scale);
+        out.store(w + k);
+    }
+}
+
+struct dequantize_args {
+    const void *sums;
+    const float *x_scales, *w_scales;
+    const void *bias; /* of the block's first row; NULL if none */
+    void *y;          /* there too */
+    int64_t M, N, rows, y_ld;
+    int n_groups;
+};
+
+/* Terms of groups in ascending order; fp8 has one, with its scales applied. */
+__device__ __forceinline__ void sum_groups(const dequantize_args &a, const int32_t *sums, int64_t n,
+                                           float s_x, float *y) {
+    for (int g = 0; g < a.n_groups; g++) {
+        const int4 acc = *(const int4 *)(sums + g * a.M * a.N);
+        const float4 s_w = *(const float4 *)(a.w_scales + g * a.N + n);
+        const int32_t accs[OUT] = {acc.x, acc.y, acc.z, acc.w};
+        const float scales[OUT] = {s_w.x, s_w.y, s_w.z, s_w.w};
+        for (int i = 0; i < OUT; i++) {
+            const float term = __fmul_rn(__fmul_rn(__int2float_rn(accs[i]), s_x), scales[i]);
+            y[i] = g > 0 ? __fadd_rn(y[i], term) : term;
+        }
+    }
+}
+
+/* Grid (columns, M). vec: numbers that are stored at once, OUT or 1. */
+template <typename CT, int vec, bool is_fp8> __global__ void k_dequantize(dequantize_args a) {
+    const int64_t m = blockIdx.y;
+    const int64_t n = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * OUT;
+    if (n >= a.rows) return;
+    vec_of<float, OUT> y;
+    if constexpr (is_fp8) {
+        y.load((const float *)a.sums + m * a.N + n);
+    } else {
+        sum_groups(a, (const int32_t *)a.sums + m * a.N + n, n, a.x_scales[m], y.v);
+    }
+    CT *to = (CT *)a.y + m * a.y_ld + n;
+    const CT *bias = (const CT *)a.bias;
+    for (int i = 0; i < OUT && bias != NULL; i++) {
+        if (n + i < a.rows) y.v[i] = __fadd_rn(y.v[i], to_float(bias[n + i]));
+    }
+    if constexpr (vec == OUT) {
+        vec_of<CT, OUT> out;
+        for (int i = 0; i < OUT; i++) out.v[i] = y.v[i];
+        out.store(to);
+    } else {
+        for (int i = 0; i < OUT && n + i < a.rows; i++) to[i] = from_float<CT>(y.v[i]);
+    }
+}
+
+unsigned threads_for(int64_t n) {
+    const int64_t whole = (n + WARP - 1) / WARP * WARP;
+    return (unsigned)(whole < MAX_THREADS ? whole : MAX_THREADS);
+}
+
+template <typename CT, int vec>
+void launch_quantize(const cuda_quantize_call *c, const quantize_args &a, dim3 grid) {
+    const unsigned threads = threads_for((a.scale_columns + vec - 1) / vec);
+    if (c->format == SSMQ_FORMAT_FP8_E4M3) {
+        k_quantize<CT, vec, true><<<grid, threads, 0, c->stream>>>(a);
+    } else {
+        k_quantize<CT, vec, false><<<grid, threads, 0, c->stream>>>(a);
+    }
+}
+
+unsigned blocks_for(int64_t n) {
+    const int64_t wanted = (n + THREADS - 1) / THREADS;
+    return (unsigned)(wanted < MAX_BLOCKS ? wanted : MAX_BLOCKS);
+}
+
+template <typename CT>
+void launch_weights(const weights_args &a, bool is_int4, bool is_aligned, cudaStream_t stream) {
+    const unsigned grid = (unsigned)a.N;
+    if (is_aligned) {
+        const unsigned threads = threads_for(a.K / VEC);
+        if (is_int4) k_dequantize_weights<CT, VEC, true><<<grid, threads, 0, stream>>>(a);
+        if (!is_int4) k_dequantize_weights<CT, VEC, false><<<grid, threads, 0, stream>>>(a);
+    } else {
+        const unsigned threads = threads_for(a.K);
+        if (is_int4) k_dequantize_weights<CT, 1, true><<<grid, threads, 0, stream>>>(a);
+        if (!is_int4) k_dequantize_weights<CT, 1, false><<<grid, threads, 0, stream>>>(a);
+    }
+}
+
+template <typename CT, bool is_fp8>
+void launch_dequantize(const dequantize_args &a, bool is_aligned, cudaStream_t stream) {
+    const int64_t a_block = (int64_t)OUT_THREADS * OUT;
+    const dim3 grid((unsigned)((a.rows + a_block - 1) / a_block), (unsigned)a.M);
+    if (is_aligned) k_dequantize<CT, OUT, is_fp8><<<grid, OUT_THREADS, 0, stream>>>(a);
+    if (!is_aligned) k_dequantize<CT, 1, is_fp8><<<grid, OUT_THREADS, 0, stream>>>(a);
+}
+
+} // namespace
+
+ssmq_status cuda_quantize(const cuda_quantize_call *call, ssmq_err *err) {
+    const cuda_code_shape *s = &call->shape;
+    quantize_args a = {};
+    a.x = call->x;
+    a.codes = call->codes;
+    a.scales = call->scales;
+    a.ld = s->ld;
+    a.scale_stride = call->scale_stride;
+    a.K = (int)s->columns;
+    a.scale_columns = (int)(call->by_group ? s->group_columns : s->columns);
+    a.group_columns = (int)s->group_columns;
+    a.group_ld = (int)s->group_ld;
+    a.qmax = (float)ssmq_format_get(call->format)->qmax;
+    const dim3 grid((unsigned)call->rows, (unsigned)(call->by_group ? s->n_groups : 1));
+    const bool is_aligned = s->columns % VEC == 0 && s->group_columns % VEC == 0;
+    DISPATCH(call->dtype, CT,
+             is_aligned ? launch_quantize<CT, VEC>(call, a, grid)
+                        : launch_quantize<CT, 1>(call, a, grid));
+    CUDA_LAUNCHED(err);
+    return SSMQ_OK;
+}
+
+ssmq_status cuda_pack_int4(const uint8_t *codes, int64_t n, uint8_t *packed, cudaStream_t stream,
+                           ssmq_err *err) {
+    const int64_t items = n / CODES;
+    k_pack_int4<<<blocks_for(items), THREADS, 0, stream>>>((const uint4 *)codes, (uint2 *)packed,
+                                                           items);
+    CUDA_LAUNCHED(err);
+    return SSMQ_OK;
+}
+
+ssmq_status cuda_unpack_int4(const uint8_t *packed, int64_t n, uint8_t *codes, cudaStream_t stream,
+                             ssmq_err *err) {
+    const int64_t items = n / CODES;
+    k_unpack_int4<<<blocks_for(items), THREADS, 0, stream>>>((const uint2 *)packed, (uint4 *)codes,
+                                                             items);
+    CUDA_LAUNCHED(err);
+    return SSMQ_OK;
+}
+
+ssmq_status cuda_dequantize_weights(const cuda_linear *linear, const cuda_block *block, void *w,
+                                    cudaStream_t stream, ssmq_err *err) {
+    const cuda_code_shape *s = &linear->codes;
+    const bool is_int4 = linear->w_format == SSMQ_FORMAT_INT4;
+    weights_args a = {};
+    a.codes = (const uint8_t *)block->w;
+    a.scales = block->scales;
+    a.w = w;
+    a.ld = is_int4 ? s->ld / 2 : s->ld;
+    a.N = block->N;
+    a.K = (int)s->columns;
+    a.group_columns = (int)s->group_columns;
+    a.group_ld = (int)s->group_ld;
+    const bool is_aligned = s->columns % VEC == 0 && s->group_columns % VEC == 0;
+    DISPATCH(linear->dtype, CT, launch_weights<CT>(a, is_int4, is_aligned, stream));
+    CUDA_LAUNCHED(err);
+    return SSMQ_OK;
+}
+
+ssmq_status cuda_dequantize(const cuda_dequantize_call *call, ssmq_err *err) {
+    const cuda_linear *l = call->linear;
+    const cuda_block *k = call->block;
+    const int64_t size = (int64_t)ssmq_dtype_bytes(l->dtype), offset = k->first_row * size;
+    const bool is_aligned = k->first_row % OUT == 0 && k->rows % OUT == 0 && l->y_ld % OUT == 0;
+    dequantize_args a = {};
+    a.sums = call->sums;
+    a.x_scales = call->x_scales;
+    a.w_scales = k->scales;
+    a.bias = l->bias != NULL ? (const char *)l->bias + offset : NULL;
+    a.y = (char *)call->y + offset;
+    a.M = call->M;
+    a.N = k->N;
+    a.rows = k->rows;
+    a.y_ld = l->y_ld;
+    a.n_groups = (int)l->codes.n_groups;
+    if (l->w_format == SSMQ_FORMAT_FP8_E4M3) {
+        DISPATCH(l->dtype, CT, (launch_dequantize<CT, true>(a, is_aligned, call->stream)));
+    } else {
+        DISPATCH(l->dtype, CT, (launch_dequantize<CT, false>(a, is_aligned, call->stream)));
+    }
+    CUDA_LAUNCHED(err);
+    return SSMQ_OK;
+}
