@@ -115,8 +115,10 @@ typedef struct ssmq_engine_facts {
     char cublaslt[32];
     char quant_backend[48]; /* who computed the products, e.g. "openblas 0.3.21 + exact int32" */
     char compute_type[32];  /* of quantized products, e.g. "int32" */
-    char timer[32];         /* "host clock" | "cuda events" */
-    char algorithms[32];    /* of GEMMs: "fixed" | "measured"; "" where there is no choice */
+    char algo_id[48];    /* the library's numbers of the algorithms that ran, "" if it has none */
+    char fallback[96];   /* what runs instead of what was asked for; "" if nothing */
+    char timer[32];      /* "host clock" | "cuda events" */
+    char algorithms[32]; /* of GEMMs: "fixed" | "measured"; "" where there is no choice */
     char memory_source[32]; /* who counted the memory, e.g. "allocator; weights as stored" */
     char cpu_name[96];
     int32_t n_threads;

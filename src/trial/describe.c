@@ -93,6 +93,7 @@ void trial_describe_loaded(const ssmq_trial *trial, ssmq_engine *engine, ssmq_re
     SET(record->quant_backend, facts.quant_backend);
     if (ssmq_precision_is_quantized(&trial->precision)) {
         SET(record->compute_type, facts.compute_type);
+        SET(record->fallback, facts.fallback);
     }
 }
 
@@ -100,6 +101,7 @@ void trial_describe_done(ssmq_engine *engine, ssmq_record *record) {
     ssmq_engine_facts facts = {0};
     engine->api->describe(engine, &facts);
     SET(record->gemm_algorithms, facts.algorithms);
+    SET(record->algo_id, facts.algo_id);
 }
 
 void ssmq_trial_describe(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,

@@ -422,6 +422,28 @@ static bool alive_cuda(ssmq_engine *engine) {
     return is_alive;
 }
 
+static void describe_products(const cuda_engine *e, ssmq_engine_facts *out) {
+    const ssmq_precision *p = &e->spec.precision;
+    const bool has_codes = e->is_loaded && p->a_format != SSMQ_FORMAT_FLOAT;
+    const bool is_fp8 = p->w_format == SSMQ_FORMAT_FP8_E4M3;
+    const bool is_weight_only = e->is_loaded && !has_codes && ssmq_precision_is_quantized(p);
+    const ssmq_format format =
+        !has_codes ? SSMQ_FORMAT_FLOAT : (is_fp8 ? SSMQ_FORMAT_FP8_E4M3 : SSMQ_FORMAT_INT8);
+    ssmq_field_set(out->compute_type, sizeof out->compute_type,
+                   has_codes && !is_fp8 ? "int32" : "fp32");
+    if (e->is_loaded) {
+        cuda_gemms_name_algorithms(e->gemms, format, p->dtype, out->algo_id, sizeof out->algo_id);
+    }
+    if (has_codes && p->w_format == SSMQ_FORMAT_INT4) {
+        ssmq_field_set(out->fallback, sizeof out->fallback,
+                       "4-bit values unpacked to int8, int8 tensor cores");
+    }
+    if (is_weight_only) {
+        (void)snprintf(out->fallback, sizeof out->fallback,
+                       "weights to %s in scratch before each product", ssmq_dtype_name(p->dtype));
+    }
+}
+
 static void describe_cuda(ssmq_engine *engine, ssmq_engine_facts *out) {
     const cuda_engine *e = self(engine);
     char version[sizeof out->cublaslt];
@@ -439,7 +461,7 @@ static void describe_cuda(ssmq_engine *engine, ssmq_engine_facts *out) {
     cuda_gemms_version(version, sizeof version);
     ssmq_field_set(out->cublaslt, sizeof out->cublaslt, version);
     (void)snprintf(out->quant_backend, sizeof out->quant_backend, "cuBLASLt %s", version);
-    ssmq_field_set(out->compute_type, sizeof out->compute_type, "fp32");
+    describe_products(e, out);
     ssmq_field_set(out->timer, sizeof out->timer, "cuda events");
     ssmq_field_set(out->algorithms, sizeof out->algorithms,
                    e->is_ready && e->extent.is_timed ? "measured" : "fixed");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/cuda/gemm.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -524,4 +525,38 @@ ssmq_status cuda_gemm(cuda_gemms *gemms, const cuda_gemm_call *call, ssmq_err *e
         piece.y = (char *)piece.y + rows * s->y_ld * y_bytes_of(s);
     }
     return SSMQ_OK;
+}
+
+/* The number of a plan's algorithm; -1 if it does not tell. */
+static int number_of(const plan *p) {
+    int id = -1;
+    size_t n_written = 0;
+    const cublasStatus_t status = cublasLtMatmulAlgoConfigGetAttribute(
+        &p->algo, CUBLASLT_ALGO_CONFIG_ID, &id, sizeof id, &n_written);
+    return status == CUBLAS_STATUS_SUCCESS ? id : -1;
+}
+
+void cuda_gemms_name_algorithms(const cuda_gemms *gemms, ssmq_format format, ssmq_dtype dtype,
+                                char *out, size_t out_bytes) {
+    size_t n = 0;
+    int last = -1;
+    out[0] = '\0';
+    for (;;) {
+        int next = INT_MAX;
+        for (int i = 0; i < gemms->n_plans; i++) {
+            const plan *p = &gemms->plans[i];
+            const bool is_asked = p->shape.format == format && p->shape.dtype == dtype &&
+                                  p->is_measured == gemms->is_timed;
+            const int id = is_asked ? number_of(p) : -1;
+            if (id > last && id < next) next = id;
+        }
+        if (next == INT_MAX) return;
+        const int n_text = snprintf(out + n, out_bytes - n, n > 0 ? ",%d" : "%d", next);
+        if (n_text < 0 || (size_t)n_text >= out_bytes - n) {
+            out[n] = '\0';
+            return;
+        }
+        n += (size_t)n_text;
+        last = next;
+    }
 }

@@ -72,6 +72,11 @@ SSMQ_MUST_USE ssmq_status cuda_gemms_prepare(cuda_gemms *gemms, const cuda_gemm_
  * while a graph is captured.  Fails: as prepare. */
 SSMQ_MUST_USE ssmq_status cuda_gemm(cuda_gemms *gemms, const cuda_gemm_call *call, ssmq_err *err);
 
+/* The library's numbers of the algorithms chosen so far for a format and a type, in ascending
+ * order: "21,66". What does not fit is left out. */
+void cuda_gemms_name_algorithms(const cuda_gemms *gemms, ssmq_format format, ssmq_dtype dtype,
+                                char *out, size_t out_bytes);
+
 /* "13.1.0" of the library that runs. */
 void cuda_gemms_version(char *out, size_t out_bytes);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/cuda/linear.h"
 
+#include "engine/cuda/check.h"
 #include "engine/cuda/quant.h"
 #include "quant/quantize.h"
 
@@ -273,6 +274,46 @@ static int64_t gather(const cuda_linear *const *linears, int64_t n, const cuda_b
     return n_w;
 }
 
+/* Integer products of M rows as they will run, on codes of all kinds: the algorithm may be another
+ * than the one that cuda_linear_check() saw. */
+static ssmq_status try_product(const cuda_linear_call *c, const cuda_block *k, int64_t M,
+                               ssmq_err *err) {
+    const cuda_linear *l = c->linear;
+    const cuda_gemm_call product = product_of(c, k, 0, M);
+    const cuda_count_call count = {
+        .shape = l->codes,
+        .x = c->scratch.codes,
+        .w = product.w,
+        .sums = product.y,
+        .M = M,
+        .N = k->N,
+        .n_wrong = (int32_t *)c->scratch.scales,
+        .stream = c->stream,
+    };
+    int32_t n_wrong = 0;
+    if (is_unpacked_first(l, k)) SSMQ_TRY(unpack(c, k, err));
+    SSMQ_TRY(cuda_draw_codes(c->scratch.codes, M * l->codes.ld, l->a_format, c->stream, err));
+    SSMQ_TRY(cuda_gemm(c->gemms, &product, err));
+    SSMQ_TRY(cuda_count_wrong(&count, err));
+    CUDA_TRY(
+        cudaMemcpyAsync(&n_wrong, count.n_wrong, sizeof n_wrong, cudaMemcpyDeviceToHost, c->stream),
+        err);
+    CUDA_TRY(cudaStreamSynchronize(c->stream), err);
+    if (n_wrong == 0) return SSMQ_OK;
+    return SSMQ_FAIL(err, SKIP,
+                     "cuBLASLt's int8 product of M %lld, N %lld, K %lld in %lld groups is wrong on "
+                     "this device: %d sums of 3 rows are not exact",
+                     (long long)M, (long long)k->N, (long long)l->columns,
+                     (long long)l->codes.n_groups, (int)n_wrong);
+}
+
+static ssmq_status prepare_product(const cuda_linear_call *c, const cuda_block *k, int64_t M,
+                                   const void *const *w, int64_t n_w, ssmq_err *err) {
+    const cuda_gemm_call product = product_of(c, k, 0, M);
+    SSMQ_TRY(cuda_gemms_prepare(c->gemms, &product, w, n_w, err));
+    return way_of(c->linear, k) == WAY_INTEGER ? try_product(c, k, M, err) : SSMQ_OK;
+}
+
 static ssmq_status prepare_block(const cuda_linear_call *c, const cuda_block *k, const void **w,
                                  int64_t n_w, ssmq_err *err) {
     const int64_t height = tile_rows(c->linear, k, c->M);
@@ -281,11 +322,8 @@ static ssmq_status prepare_block(const cuda_linear_call *c, const cuda_block *k,
         w[0] = c->scratch.unpacked;
         n_w = 1;
     }
-    const cuda_gemm_call whole = product_of(c, k, 0, height);
-    SSMQ_TRY(cuda_gemms_prepare(c->gemms, &whole, w, n_w, err));
-    if (last == height) return SSMQ_OK;
-    const cuda_gemm_call rest = product_of(c, k, 0, last);
-    return cuda_gemms_prepare(c->gemms, &rest, w, n_w, err);
+    SSMQ_TRY(prepare_product(c, k, height, w, n_w, err));
+    return last < height ? prepare_product(c, k, last, w, n_w, err) : SSMQ_OK;
 }
 
 ssmq_status cuda_linear_prepare(const cuda_linear_call *call, const cuda_linear *const *linears,
@@ -295,8 +333,11 @@ ssmq_status cuda_linear_prepare(const cuda_linear_call *call, const cuda_linear 
     for (int64_t i = 0; i < n; i++) {
         c.linear = linears[i];
         for (int k = 0; k < c.linear->n_blocks; k++) {
-            const int64_t n_w = gather(linears, n, &c.linear->blocks[k], w);
-            SSMQ_TRY(prepare_block(&c, &c.linear->blocks[k], w, n_w, err));
+            const cuda_block *block = &c.linear->blocks[k];
+            /* Layers that are alike share their products' algorithms. */
+            if (gather(linears, i, block, w) > 0) continue;
+            const int64_t n_w = gather(linears, n, block, w);
+            SSMQ_TRY(prepare_block(&c, block, w, n_w, err));
         }
     }
     return SSMQ_OK;

@@ -208,6 +208,37 @@ template <typename CT, int vec, bool is_fp8> __global__ void k_dequantize(dequan
     }
 }
 
+__global__ void k_draw_codes(uint4 *codes, int64_t n, int qmax) {
+    enum { RUN = 4 }; /* items of one kind in a row */
+    const int64_t step = (int64_t)gridDim.x * blockDim.x;
+    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step) {
+        alignas(16) int8_t item[CODES];
+        const int kind = (int)(i / RUN % 4);
+        for (int k = 0; k < CODES; k++) {
+            /* The finalizer of MurmurHash3, of the place. */
+            uint32_t h = (uint32_t)(i * CODES + k) + 0x9e3779b9u;
+            h = (h ^ h >> 16) * 0x85ebca6bu;
+            h = (h ^ h >> 13) * 0xc2b2ae35u;
+            h ^= h >> 16;
+            const int any = (int)(h % (uint32_t)(2 * qmax + 1)) - qmax;
+            item[k] = (int8_t)(kind == 1 ? qmax : (kind == 2 ? -qmax : any));
+        }
+        codes[i] = *(const uint4 *)item;
+    }
+}
+
+/* Grid (N, n_groups, rows that are looked at). */
+__global__ void k_count_wrong(cuda_count_call c) {
+    const int64_t n = (int64_t)blockIdx.x * blockDim.x + threadIdx.x, g = blockIdx.y;
+    const int64_t rows[] = {0, c.M / 2, c.M - 1}, m = rows[blockIdx.z];
+    if (n >= c.N) return;
+    const int *x = (const int *)(c.x + m * c.shape.ld + g * c.shape.group_ld);
+    const int *w = (const int *)(c.w + n * c.shape.ld + g * c.shape.group_ld);
+    int sum = 0;
+    for (int64_t k = 0; k < c.shape.group_ld / 4; k++) sum = __dp4a(x[k], w[k], sum);
+    if (sum != c.sums[(g * c.M + m) * c.N + n]) atomicAdd(c.n_wrong, 1);
+}
+
 unsigned threads_for(int64_t n) {
     const int64_t whole = (n + WARP - 1) / WARP * WARP;
     return (unsigned)(whole < MAX_THREADS ? whole : MAX_THREADS);
@@ -288,6 +319,24 @@ ssmq_status cuda_unpack_int4(const uint8_t *packed, int64_t n, uint8_t *codes, c
     const int64_t items = n / CODES;
     k_unpack_int4<<<blocks_for(items), THREADS, 0, stream>>>((const uint2 *)packed, (uint4 *)codes,
                                                              items);
+    CUDA_LAUNCHED(err);
+    return SSMQ_OK;
+}
+
+ssmq_status cuda_draw_codes(uint8_t *codes, int64_t n, ssmq_format format, cudaStream_t stream,
+                            ssmq_err *err) {
+    const int64_t items = n / CODES;
+    const int qmax = (int)ssmq_format_get(format)->qmax;
+    k_draw_codes<<<blocks_for(items), THREADS, 0, stream>>>((uint4 *)codes, items, qmax);
+    CUDA_LAUNCHED(err);
+    return SSMQ_OK;
+}
+
+ssmq_status cuda_count_wrong(const cuda_count_call *call, ssmq_err *err) {
+    const unsigned n_rows = 3, n_blocks = (unsigned)((call->N + THREADS - 1) / THREADS);
+    const dim3 grid(n_blocks, (unsigned)call->shape.n_groups, n_rows);
+    CUDA_TRY(cudaMemsetAsync(call->n_wrong, 0, sizeof *call->n_wrong, call->stream), err);
+    k_count_wrong<<<grid, THREADS, 0, call->stream>>>(*call);
     CUDA_LAUNCHED(err);
     return SSMQ_OK;
 }

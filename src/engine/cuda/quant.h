@@ -52,6 +52,23 @@ typedef struct cuda_dequantize_call {
 } cuda_dequantize_call;
 SSMQ_MUST_USE ssmq_status cuda_dequantize(const cuda_dequantize_call *call, ssmq_err *err);
 
+/* Codes to try a product with: runs of any code, of the largest and of the smallest. n is a
+ * multiple of 16. */
+SSMQ_MUST_USE ssmq_status cuda_draw_codes(uint8_t *codes, int64_t n, ssmq_format format,
+                                          cudaStream_t stream, ssmq_err *err);
+
+/* Sums [n_groups, M, N] of codes x [M, ld] and w [N, ld]: how many of the first row's, of one in
+ * the middle and of the last are not the exact ones, into *n_wrong (device). */
+typedef struct cuda_count_call {
+    cuda_code_shape shape;
+    const uint8_t *x, *w;
+    const int32_t *sums;
+    int64_t M, N;
+    int32_t *n_wrong;
+    cudaStream_t stream;
+} cuda_count_call;
+SSMQ_MUST_USE ssmq_status cuda_count_wrong(const cuda_count_call *call, ssmq_err *err);
+
 #ifdef __cplusplus
 }
 #endif
