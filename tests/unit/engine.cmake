@@ -27,7 +27,7 @@ if(EXISTS ${CMAKE_SOURCE_DIR}/src/engine/cuda/nvml.c)
 endif()
 # Parts of the CUDA engine that need no GPU.
 if(SSMQ_HAVE_CUDA)
-  foreach(part algorithms layout)
+  foreach(part algorithms layout linear)
     ssmq_test(cuda_${part} SOURCES test_cuda_${part}.c LINKS ssmq_engine CUDA::cudart LABELS unit)
   endforeach()
 endif()

@@ -121,8 +121,7 @@ static int64_t sum_row_bytes(const cuda_linear *l, const cuda_block *k) {
     return l->codes.n_groups * k->N * (int64_t)sizeof(int32_t);
 }
 
-/* Rows of a tile of a product of M rows: as few tiles as fit, of much the same height. */
-static int64_t tile_rows(const cuda_linear *l, const cuda_block *k, int64_t M) {
+int64_t cuda_block_tile_rows(const cuda_linear *l, const cuda_block *k, int64_t M) {
     enum { COARSE = 128 };
     if (is_direct(l, k)) return M;
     const int64_t fitting = smaller(CUDA_SUM_BYTES / sum_row_bytes(l, k), CUDA_MAX_TILE_ROWS);
@@ -226,7 +225,7 @@ static ssmq_status unpack(const cuda_linear_call *c, const cuda_block *k, ssmq_e
 
 static ssmq_status multiply_block(const cuda_linear_call *c, const cuda_block *k, ssmq_err *err) {
     const cuda_linear *l = c->linear;
-    const int64_t height = tile_rows(l, k, c->M);
+    const int64_t height = cuda_block_tile_rows(l, k, c->M);
     if (is_unpacked_first(l, k)) SSMQ_TRY(unpack(c, k, err));
     for (int64_t first = 0; first < c->M; first += height) {
         const int64_t M = smaller(height, c->M - first);
@@ -316,7 +315,7 @@ static ssmq_status prepare_product(const cuda_linear_call *c, const cuda_block *
 
 static ssmq_status prepare_block(const cuda_linear_call *c, const cuda_block *k, const void **w,
                                  int64_t n_w, ssmq_err *err) {
-    const int64_t height = tile_rows(c->linear, k, c->M);
+    const int64_t height = cuda_block_tile_rows(c->linear, k, c->M);
     const int64_t last = c->M - (c->M - 1) / height * height;
     if (is_unpacked_first(c->linear, k)) {
         w[0] = c->scratch.unpacked;

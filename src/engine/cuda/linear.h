@@ -83,6 +83,9 @@ typedef struct cuda_linear_need {
 /* Widens *need to what this linear needs too. */
 void cuda_linear_need_add(cuda_linear_need *need, const cuda_linear *linear, int64_t rows);
 
+/* Rows of one tile of a block's product of M rows: as few tiles as fit, of much the same height. */
+int64_t cuda_block_tile_rows(const cuda_linear *linear, const cuda_block *block, int64_t M);
+
 typedef struct cuda_linear_scratch {
     uint8_t *codes; /* [rows rounded up to CUDA_GEMM_PAD_ROWS, code_ld] */
     float *scales;  /* of those rows */
