@@ -52,6 +52,7 @@ static cuda_linear_call in_proj_call(const cuda_engine *e, const cuda_layer *lay
         .y = b->zxbcdt,
         .M = e->extent.n_sequences * (T > 0 ? T : 1),
         .is_decode = T == 0,
+        .is_chained = e->device.major >= CHAINED_MAJOR && T == 0,
         .stream = e->stream,
     };
     return call;

@@ -210,6 +210,7 @@ static ssmq_status quantize(const cuda_linear_call *c, ssmq_err *err) {
         .format = l->a_format,
         .codes = c->scratch.codes,
         .scales = c->scratch.scales,
+        .is_chained = c->is_chained,
         .stream = c->stream,
     };
     return cuda_quantize(&call, err);
@@ -239,6 +240,7 @@ static ssmq_status multiply_block(const cuda_linear_call *c, const cuda_block *k
             .x_scales = c->scratch.scales + first,
             .M = M,
             .y = (char *)c->y + first * l->y_ld * (int64_t)ssmq_dtype_bytes(l->dtype),
+            .is_chained = c->is_chained,
             .stream = c->stream,
         };
         SSMQ_TRY(cuda_dequantize(&dequantize, err));

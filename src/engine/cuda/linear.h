@@ -101,6 +101,7 @@ typedef struct cuda_linear_call {
     void *y;       /* CT [M, y_ld] */
     int64_t M;
     bool is_decode;
+    bool is_chained; /* kernels may begin while their predecessor ends (chain.cuh) */
     cudaStream_t stream;
 } cuda_linear_call;
 

@@ -3,16 +3,19 @@
  * the compiler must not fuse a multiplication with an addition where the reference does not. */
 #include <cuda_fp8.h>
 
+#include "engine/cuda/chain.cuh"
 #include "engine/cuda/device.cuh"
 #include "engine/cuda/quant.h"
 
 namespace {
 
 enum {
-    VEC = 8,       /* codes a thread makes at once */
-    CODES = 16,    /* int4 codes a thread packs */
-    OUT = 4,       /* sums a thread reads at once */
-    THREADS = 256, /* of kernels without sums */
+    VEC = 8,        /* codes a thread makes at once */
+    CODES = 16,     /* int4 codes a thread packs */
+    OUT = 4,        /* sums a thread reads at once, */
+    ROWS = 4,       /* of so many rows */
+    MANY_ROWS = 64, /* where there are as many as this */
+    THREADS = 256,  /* of kernels without sums */
     OUT_THREADS = 128,
     MAX_THREADS = 512,
     MAX_BLOCKS = 8192
@@ -67,6 +70,8 @@ template <typename CT, int vec, bool is_fp8> __global__ void k_quantize(quantize
     const CT *x = (const CT *)a.x + row * a.K;
     uint8_t *codes = a.codes + row * a.ld;
     unsigned largest = 0;
+    wait_for_predecessor();
+    release_successor();
     for (int k = first + (int)threadIdx.x * vec; k < end; k += (int)blockDim.x * vec) {
         vec_of<CT, vec> v;
         v.load(x + k);
@@ -168,43 +173,72 @@ struct dequantize_args {
     int n_groups;
 };
 
-/* Terms of groups in ascending order; fp8 has one, with its scales applied. */
-__device__ __forceinline__ void sum_groups(const dequantize_args &a, const int32_t *sums, int64_t n,
-                                           float s_x, float *y) {
+/* What a thread makes: OUT columns of `rows` rows. */
+template <int rows> struct patch { float v[rows][OUT]; };
+
+/* Terms of groups in ascending order. Rows past the last are read as the last. */
+template <int rows>
+__device__ __forceinline__ void sum_groups(const dequantize_args &a, int64_t m, int64_t n,
+                                           patch<rows> &y) {
+    float s_x[rows];
+    for (int r = 0; r < rows; r++) s_x[r] = a.x_scales[min(m + r, a.M - 1)];
     for (int g = 0; g < a.n_groups; g++) {
-        const int4 acc = *(const int4 *)(sums + g * a.M * a.N);
-        const float4 s_w = *(const float4 *)(a.w_scales + g * a.N + n);
-        const int32_t accs[OUT] = {acc.x, acc.y, acc.z, acc.w};
-        const float scales[OUT] = {s_w.x, s_w.y, s_w.z, s_w.w};
-        for (int i = 0; i < OUT; i++) {
-            const float term = __fmul_rn(__fmul_rn(__int2float_rn(accs[i]), s_x), scales[i]);
-            y[i] = g > 0 ? __fadd_rn(y[i], term) : term;
+        const int32_t *sums = (const int32_t *)a.sums + g * a.M * a.N + n;
+        const float4 four = *(const float4 *)(a.w_scales + g * a.N + n);
+        const float s_w[OUT] = {four.x, four.y, four.z, four.w};
+        int4 acc[rows];
+        for (int r = 0; r < rows; r++) acc[r] = *(const int4 *)(sums + min(m + r, a.M - 1) * a.N);
+        for (int r = 0; r < rows; r++) {
+            const int32_t accs[OUT] = {acc[r].x, acc[r].y, acc[r].z, acc[r].w};
+            for (int i = 0; i < OUT; i++) {
+                const float term = __fmul_rn(__fmul_rn(__int2float_rn(accs[i]), s_x[r]), s_w[i]);
+                y.v[r][i] = g > 0 ? __fadd_rn(y.v[r][i], term) : term;
+            }
         }
     }
 }
 
-/* Grid (columns, M). vec: numbers that are stored at once, OUT or 1. */
-template <typename CT, int vec, bool is_fp8> __global__ void k_dequantize(dequantize_args a) {
-    const int64_t m = blockIdx.y;
-    const int64_t n = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * OUT;
+/* fp8 has one group, and its scales are applied. */
+template <int rows>
+__device__ __forceinline__ void copy_sums(const dequantize_args &a, int64_t m, int64_t n,
+                                          patch<rows> &y) {
+    for (int r = 0; r < rows; r++) {
+        const float *sums = (const float *)a.sums + min(m + r, a.M - 1) * a.N + n;
+        const float4 four = *(const float4 *)sums;
+        y.v[r][0] = four.x;
+        y.v[r][1] = four.y;
+        y.v[r][2] = four.z;
+        y.v[r][3] = four.w;
+    }
+}
+
+/* Grid (columns, M / rows). vec: numbers that are stored at once, OUT or 1. */
+template <typename CT, int vec, int rows, bool is_fp8>
+__global__ void __launch_bounds__(OUT_THREADS) k_dequantize(dequantize_args a) {
+    const int64_t m = (int64_t)blockIdx.y * rows;
+    const int64_t n = ((int64_t)blockIdx.x * OUT_THREADS + threadIdx.x) * OUT;
+    patch<rows> y;
+    wait_for_predecessor();
+    release_successor();
     if (n >= a.rows) return;
-    vec_of<float, OUT> y;
     if constexpr (is_fp8) {
-        y.load((const float *)a.sums + m * a.N + n);
+        copy_sums(a, m, n, y);
     } else {
-        sum_groups(a, (const int32_t *)a.sums + m * a.N + n, n, a.x_scales[m], y.v);
+        sum_groups(a, m, n, y);
     }
-    CT *to = (CT *)a.y + m * a.y_ld + n;
     const CT *bias = (const CT *)a.bias;
-    for (int i = 0; i < OUT && bias != NULL; i++) {
-        if (n + i < a.rows) y.v[i] = __fadd_rn(y.v[i], to_float(bias[n + i]));
-    }
-    if constexpr (vec == OUT) {
-        vec_of<CT, OUT> out;
-        for (int i = 0; i < OUT; i++) out.v[i] = y.v[i];
-        out.store(to);
-    } else {
-        for (int i = 0; i < OUT && n + i < a.rows; i++) to[i] = from_float<CT>(y.v[i]);
+    for (int r = 0; r < rows && m + r < a.M; r++) {
+        CT *to = (CT *)a.y + (m + r) * a.y_ld + n;
+        for (int i = 0; i < OUT && bias != NULL; i++) {
+            if (n + i < a.rows) y.v[r][i] = __fadd_rn(y.v[r][i], to_float(bias[n + i]));
+        }
+        if constexpr (vec == OUT) {
+            vec_of<CT, OUT> out;
+            for (int i = 0; i < OUT; i++) out.v[i] = y.v[r][i];
+            out.store(to);
+        } else {
+            for (int i = 0; i < OUT && n + i < a.rows; i++) to[i] = from_float<CT>(y.v[r][i]);
+        }
     }
 }
 
@@ -244,16 +278,6 @@ unsigned threads_for(int64_t n) {
     return (unsigned)(whole < MAX_THREADS ? whole : MAX_THREADS);
 }
 
-template <typename CT, int vec>
-void launch_quantize(const cuda_quantize_call *c, const quantize_args &a, dim3 grid) {
-    const unsigned threads = threads_for((a.scale_columns + vec - 1) / vec);
-    if (c->format == SSMQ_FORMAT_FP8_E4M3) {
-        k_quantize<CT, vec, true><<<grid, threads, 0, c->stream>>>(a);
-    } else {
-        k_quantize<CT, vec, false><<<grid, threads, 0, c->stream>>>(a);
-    }
-}
-
 unsigned blocks_for(int64_t n) {
     const int64_t wanted = (n + THREADS - 1) / THREADS;
     return (unsigned)(wanted < MAX_BLOCKS ? wanted : MAX_BLOCKS);
@@ -273,12 +297,46 @@ void launch_weights(const weights_args &a, bool is_int4, bool is_aligned, cudaSt
     }
 }
 
-template <typename CT, bool is_fp8>
-void launch_dequantize(const dequantize_args &a, bool is_aligned, cudaStream_t stream) {
+/* What launch_chained() asks of a pass. */
+cuda_pass pass_of(cudaStream_t stream, bool is_chained) {
+    cuda_pass p = {};
+    p.stream = stream;
+    p.is_chained = is_chained;
+    return p;
+}
+
+template <typename CT, int vec>
+ssmq_status launch_quantize(const cuda_quantize_call *c, const quantize_args &a, dim3 grid,
+                            ssmq_err *err) {
+    const unsigned threads = threads_for((a.scale_columns + vec - 1) / vec);
+    const launch_shape shape = {grid, dim3(threads), 0};
+    const cuda_pass p = pass_of(c->stream, c->is_chained);
+    if (c->format == SSMQ_FORMAT_FP8_E4M3) {
+        return launch_chained(k_quantize<CT, vec, true>, shape, &p, err, a);
+    }
+    return launch_chained(k_quantize<CT, vec, false>, shape, &p, err, a);
+}
+
+template <typename CT, int rows, bool is_fp8>
+ssmq_status launch_dequantize(const dequantize_args &a, bool is_aligned, const cuda_pass &p,
+                              ssmq_err *err) {
     const int64_t a_block = (int64_t)OUT_THREADS * OUT;
-    const dim3 grid((unsigned)((a.rows + a_block - 1) / a_block), (unsigned)a.M);
-    if (is_aligned) k_dequantize<CT, OUT, is_fp8><<<grid, OUT_THREADS, 0, stream>>>(a);
-    if (!is_aligned) k_dequantize<CT, 1, is_fp8><<<grid, OUT_THREADS, 0, stream>>>(a);
+    const dim3 grid((unsigned)((a.rows + a_block - 1) / a_block),
+                    (unsigned)((a.M + rows - 1) / rows));
+    const launch_shape shape = {grid, dim3(OUT_THREADS), 0};
+    if (is_aligned) return launch_chained(k_dequantize<CT, OUT, rows, is_fp8>, shape, &p, err, a);
+    return launch_chained(k_dequantize<CT, 1, rows, is_fp8>, shape, &p, err, a);
+}
+
+template <typename CT>
+ssmq_status launch_rows(const dequantize_args &a, bool is_fp8, bool is_aligned, const cuda_pass &p,
+                        ssmq_err *err) {
+    if (a.M < MANY_ROWS) {
+        return is_fp8 ? launch_dequantize<CT, 1, true>(a, is_aligned, p, err)
+                      : launch_dequantize<CT, 1, false>(a, is_aligned, p, err);
+    }
+    return is_fp8 ? launch_dequantize<CT, ROWS, true>(a, is_aligned, p, err)
+                  : launch_dequantize<CT, ROWS, false>(a, is_aligned, p, err);
 }
 
 } // namespace
@@ -298,11 +356,11 @@ ssmq_status cuda_quantize(const cuda_quantize_call *call, ssmq_err *err) {
     a.qmax = (float)ssmq_format_get(call->format)->qmax;
     const dim3 grid((unsigned)call->rows, (unsigned)(call->by_group ? s->n_groups : 1));
     const bool is_aligned = s->columns % VEC == 0 && s->group_columns % VEC == 0;
+    ssmq_status status = SSMQ_OK;
     DISPATCH(call->dtype, CT,
-             is_aligned ? launch_quantize<CT, VEC>(call, a, grid)
-                        : launch_quantize<CT, 1>(call, a, grid));
-    CUDA_LAUNCHED(err);
-    return SSMQ_OK;
+             status = is_aligned ? launch_quantize<CT, VEC>(call, a, grid, err)
+                                 : launch_quantize<CT, 1>(call, a, grid, err));
+    return status;
 }
 
 ssmq_status cuda_pack_int4(const uint8_t *codes, int64_t n, uint8_t *packed, cudaStream_t stream,
@@ -376,11 +434,9 @@ ssmq_status cuda_dequantize(const cuda_dequantize_call *call, ssmq_err *err) {
     a.rows = k->rows;
     a.y_ld = l->y_ld;
     a.n_groups = (int)l->codes.n_groups;
-    if (l->w_format == SSMQ_FORMAT_FP8_E4M3) {
-        DISPATCH(l->dtype, CT, (launch_dequantize<CT, true>(a, is_aligned, call->stream)));
-    } else {
-        DISPATCH(l->dtype, CT, (launch_dequantize<CT, false>(a, is_aligned, call->stream)));
-    }
-    CUDA_LAUNCHED(err);
-    return SSMQ_OK;
+    const bool is_fp8 = l->w_format == SSMQ_FORMAT_FP8_E4M3;
+    const cuda_pass p = pass_of(call->stream, call->is_chained);
+    ssmq_status status = SSMQ_OK;
+    DISPATCH(l->dtype, CT, status = launch_rows<CT>(a, is_fp8, is_aligned, p, err));
+    return status;
 }

@@ -23,6 +23,7 @@ typedef struct cuda_quantize_call {
     uint8_t *codes; /* [rows, ld] */
     float *scales;  /* scale of (row, group) at row + group * scale_stride */
     int64_t scale_stride;
+    bool is_chained; /* see chain.cuh */
     cudaStream_t stream;
 } cuda_quantize_call;
 SSMQ_MUST_USE ssmq_status cuda_quantize(const cuda_quantize_call *call, ssmq_err *err);
@@ -48,6 +49,7 @@ typedef struct cuda_dequantize_call {
     const float *x_scales; /* [M] */
     int64_t M;
     void *y; /* CT, the first row of Y [M, y_ld] as a whole */
+    bool is_chained;
     cudaStream_t stream;
 } cuda_dequantize_call;
 SSMQ_MUST_USE ssmq_status cuda_dequantize(const cuda_dequantize_call *call, ssmq_err *err);
