@@ -271,6 +271,12 @@ static void multiply(layer *l, cuda_gemms *gemms, int64_t M, bool is_decode) {
 
 /* ---- the reference ---- */
 
+static uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
 /* One output number of an integer block: every operation of design section 5, one by one. */
 static float integer_result(const layer *l, const int8_t *x, float s_x, int64_t row,
                             const int8_t *w, const float *s_w) {
@@ -305,7 +311,7 @@ static void check_integer_block(const layer *l, const cuda_block *k, int64_t M) 
             if (l->bias != NULL) expected += l->bias[k->first_row + n];
             expected = ssmq_round_to(expected, l->linear.dtype);
             const float got = l->y[m * l->linear.y_ld + k->first_row + n];
-            if (memcmp(&got, &expected, sizeof got) != 0) {
+            if (bits_of(got) != bits_of(expected)) {
                 fail_msg("row %lld, channel %lld: %.9g, not %.9g", (long long)m,
                          (long long)(k->first_row + n), (double)got, (double)expected);
             }
