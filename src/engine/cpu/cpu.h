@@ -21,6 +21,7 @@
 
 #include "base/status.h"
 #include "engine/engine.h"
+#include "engine/reuse.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -125,6 +126,9 @@ typedef struct cpu_engine {
     cpu_buffers buffers;
     int64_t row_tokens; /* T of the rows in the buffers */
     int64_t last_call_ns;
+    ssmq_reuse *reuse; /* NULL: none */
+    bool is_reused;    /* the extent has a reuse_key, and the state is not to be trusted */
+    int64_t computed_layer_tokens, reused_layer_tokens;
 } cpu_engine;
 
 /* weights.c.  Owns: *out, cpu_weights_free().  Fails: NOMEM. */

@@ -26,7 +26,8 @@ static ssmq_status open_cpu(ssmq_engine **out, const ssmq_engine_options *option
     /* Threads are ours: one BLAS call is one thread's tile. */
     openblas_set_num_threads(1);
     *out = &e->base;
-    return SSMQ_OK;
+    return options->reuse_bytes > 0 ? ssmq_reuse_open(&e->reuse, options->reuse_bytes, err)
+                                    : SSMQ_OK;
 }
 
 static ssmq_status supports_cpu(ssmq_engine *engine, const ssmq_shape *shape, const ssmq_spec *spec,
@@ -69,6 +70,7 @@ static ssmq_status load_cpu(ssmq_engine *engine, const ssmq_model *model, const 
     e->shape = model->shape;
     e->spec = *spec;
     SSMQ_TRY(cpu_weights_init(&e->weights, model, spec, err));
+    if (e->reuse != NULL) ssmq_reuse_begin_load(e->reuse, model, spec);
     e->is_loaded = true;
     return SSMQ_OK;
 }
@@ -80,7 +82,14 @@ static ssmq_status reset_cpu(ssmq_engine *engine, const ssmq_engine_extent *exte
         return SSMQ_FAIL(err, CONFIG, "an extent needs a sequence and a token");
     }
     e->extent = *extent;
-    return cpu_buffers_init(e, err);
+    e->is_reused = false;
+    SSMQ_TRY(cpu_buffers_init(e, err));
+    if (e->reuse == NULL) return SSMQ_OK;
+    ssmq_reuse_begin_tokens(e->reuse, extent, e->segment_tokens);
+    e->is_reused = extent->reuse_key != NULL;
+    /* The caller's bytes are not ours after this call. */
+    e->extent.reuse_key = NULL;
+    return SSMQ_OK;
 }
 
 static ssmq_status check_ready(const cpu_engine *e, ssmq_err *err) {
@@ -134,6 +143,7 @@ static ssmq_status prefill_cpu(ssmq_engine *engine, const ssmq_prefill *call, ss
     cpu_engine *e = self(engine);
     const int64_t start_ns = ssmq_now_ns();
     SSMQ_TRY(check_ready(e, err));
+    if (e->is_reused) SSMQ_CHECK(e->state.position + call->n_tokens <= e->extent.reuse_tokens, err);
     const int64_t n = e->extent.n_sequences * call->n_tokens;
     SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->tokens, n, 0, err));
     if (call->targets != NULL)
@@ -173,6 +183,7 @@ static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq
     const int64_t B = e->extent.n_sequences;
     const int64_t start_ns = ssmq_now_ns();
     SSMQ_TRY(check_ready(e, err));
+    SSMQ_CHECK(!e->is_reused, err);
     SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->first, B, 0, err));
     if (call->forced != NULL)
         SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->forced, B * call->n_steps, 0, err));
@@ -190,7 +201,7 @@ static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq
 
 /* Buffers are taken once for all phases, so the peak of each phase is what stands. */
 static void take_stats_cpu(ssmq_engine *engine, ssmq_engine_stats *out) {
-    const cpu_engine *e = self(engine);
+    cpu_engine *e = self(engine);
     memset(out, 0, sizeof *out);
     out->sm_clock_mhz = -1;
     out->memory_clock_mhz = -1;
@@ -203,6 +214,10 @@ static void take_stats_cpu(ssmq_engine *engine, ssmq_engine_stats *out) {
     out->peak_bytes =
         out->weight_bytes + out->state_bytes + out->activation_bytes + out->workspace_bytes;
     out->last_call_ns = e->last_call_ns;
+    out->computed_layer_tokens = e->computed_layer_tokens;
+    out->reused_layer_tokens = e->reused_layer_tokens;
+    e->computed_layer_tokens = 0;
+    e->reused_layer_tokens = 0;
 }
 
 static bool alive_cpu(ssmq_engine *engine) {
@@ -215,6 +230,7 @@ static void close_cpu(ssmq_engine *engine) {
     cpu_engine *e = self(engine);
     cpu_buffers_free(e);
     cpu_weights_free(&e->weights, e->shape.L);
+    ssmq_reuse_close(e->reuse);
     ssmq_free(e);
 }
 

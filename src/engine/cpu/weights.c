@@ -18,15 +18,21 @@ static ssmq_status copy_vector(float **out, const ssmq_tensor *tensor, int64_t n
     return SSMQ_OK;
 }
 
-/* Rows [first, first + rows) as one block of the linear, merged with the last one if alike. */
-static void add_block(cpu_linear *linear, int64_t first, int64_t rows, bool is_integer) {
-    cpu_block *last = linear->n_blocks > 0 ? &linear->blocks[linear->n_blocks - 1] : NULL;
-    if (last != NULL && last->is_integer == is_integer) {
+/* Rows [first, first + rows) as one block of the linear, merged with the last one if alike: how a
+ * matrix is cut may change the last bit of fp32 products, so a layer without anything in scope is
+ * cut as in the baseline. Sets bit i of *fake_blocks if block i is quantized and back. */
+static void add_block(cpu_linear *linear, int64_t first, int64_t rows, bool is_integer,
+                      bool is_fake, uint32_t *fake_blocks) {
+    const int n = linear->n_blocks;
+    cpu_block *last = n > 0 ? &linear->blocks[n - 1] : NULL;
+    if (last != NULL && last->is_integer == is_integer &&
+        (*fake_blocks >> (n - 1) & 1u) == (is_fake ? 1u : 0u)) {
         last->rows += rows;
         return;
     }
-    linear->blocks[linear->n_blocks++] =
-        (cpu_block){.first_row = first, .rows = rows, .is_integer = is_integer};
+    linear->blocks[n] = (cpu_block){.first_row = first, .rows = rows, .is_integer = is_integer};
+    if (is_fake) *fake_blocks |= 1u << n;
+    linear->n_blocks++;
 }
 
 typedef struct quantizer {
@@ -98,14 +104,9 @@ static ssmq_status make_linear(cpu_linear *out, const ssmq_tensor *w, const ssmq
     out->a_format = precision->a_format;
     for (int i = 0; i < n; i++) {
         const bool in_scope = (quantized >> i & 1u) != 0;
-        if (is_weight_only) {
-            /* Blocks stay apart, so that one of them can be quantized and its neighbour not. */
-            out->blocks[out->n_blocks++] = (cpu_block){.first_row = first, .rows = block_rows[i]};
-            if (in_scope) fake_blocks |= 1u << i;
-        } else {
-            add_block(out, first, block_rows[i], in_scope);
-            out->has_integer |= in_scope;
-        }
+        add_block(out, first, block_rows[i], in_scope && !is_weight_only,
+                  in_scope && is_weight_only, &fake_blocks);
+        out->has_integer |= in_scope && !is_weight_only;
         first += block_rows[i];
     }
     SSMQ_TRY(ssmq_calloc_aligned(&out->w, (size_t)(w->rows * w->columns), sizeof(float), err));
