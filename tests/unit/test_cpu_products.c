@@ -35,7 +35,7 @@ static void bench_init(bench *b, int64_t rows, int64_t columns, int64_t group) {
     const int64_t padded = (MAX_ROWS / CPU_TILE_ROWS + 1) * CPU_TILE_ROWS;
     memset(b, 0, sizeof *b);
     b->e.n_threads = 2;
-    b->e.buffers.integers = floats(padded * columns);
+    b->e.buffers.quantized = floats(padded * columns);
     b->e.buffers.scales = floats(padded);
     b->e.buffers.scratch_floats = 2 * CPU_TILE_ROWS * CPU_TILE_OUT;
     b->e.buffers.scratch = floats(2 * b->e.buffers.scratch_floats);
@@ -44,14 +44,15 @@ static void bench_init(bench *b, int64_t rows, int64_t columns, int64_t group) {
     b->linear.rows = rows;
     b->linear.columns = columns;
     b->linear.n_blocks = 1;
-    b->linear.has_integer = group > 0;
+    b->linear.has_quantized = group > 0;
+    b->linear.has_integer_sums = true;
     b->linear.a_format = SSMQ_FORMAT_INT8;
     b->linear.w = floats(rows * columns);
     b->linear.bias = floats(rows);
     const int64_t n_scales = group > 0 ? (columns + group - 1) / group : 1;
     b->linear.scales = floats(rows * n_scales);
     b->linear.blocks[0] = (cpu_block){.rows = rows,
-                                      .is_integer = group > 0,
+                                      .is_quantized = group > 0,
                                       .w = b->linear.w,
                                       .scales = b->linear.scales,
                                       .n_scales = n_scales,
@@ -59,7 +60,7 @@ static void bench_init(bench *b, int64_t rows, int64_t columns, int64_t group) {
 }
 
 static void bench_free(bench *b) {
-    float *all[] = {b->e.buffers.integers, b->e.buffers.scales, b->e.buffers.scratch, b->x, b->y,
+    float *all[] = {b->e.buffers.quantized, b->e.buffers.scales, b->e.buffers.scratch, b->x, b->y,
                     b->linear.w,           b->linear.bias,      b->linear.scales};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ssmq_free(all[i]);
 }

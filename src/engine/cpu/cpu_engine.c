@@ -30,34 +30,29 @@ static ssmq_status open_cpu(ssmq_engine **out, const ssmq_engine_options *option
                                     : SSMQ_OK;
 }
 
+/* Widest sum of a product's columns that share a scale. */
+static ssmq_status check_sums(const ssmq_shape *shape, const ssmq_precision *p, ssmq_err *err) {
+    const int64_t columns = p->group_size > 0 ? p->group_size : shape->di;
+    const double largest = ssmq_format_get(p->w_format)->qmax * ssmq_format_get(p->a_format)->qmax;
+    if (ssmq_precision_has_integer_sums(p) && (double)columns * largest > (double)INT32_MAX) {
+        return SSMQ_FAIL(err, SKIP, "integer sums over %lld columns may leave int32",
+                         (long long)columns);
+    }
+    return SSMQ_OK;
+}
+
 static ssmq_status supports_cpu(ssmq_engine *engine, const ssmq_shape *shape, const ssmq_spec *spec,
                                 ssmq_err *err) {
     const ssmq_precision *p = &spec->precision;
     (void)engine;
-    if (p->w_format == SSMQ_FORMAT_FP8_E4M3 || p->a_format == SSMQ_FORMAT_FP8_E4M3) {
-        return SSMQ_FAIL(err, SKIP, "the CPU engine has no fp8 products");
-    }
     if (p->w_format == SSMQ_FORMAT_FLOAT && p->a_format != SSMQ_FORMAT_FLOAT) {
         return SSMQ_FAIL(err, SKIP, "quantized activations need quantized weights");
     }
-    const int64_t sum_columns = p->group_size > 0 ? p->group_size : shape->di;
-    if (p->a_format == SSMQ_FORMAT_INT8 && p->w_format == SSMQ_FORMAT_INT8 &&
-        sum_columns > INT32_MAX / (127 * 127)) {
-        return SSMQ_FAIL(err, SKIP, "integer sums over %lld columns may leave int32",
-                         (long long)sum_columns);
-    }
+    SSMQ_TRY(check_sums(shape, p, err));
     if (p->state_dtype != SSMQ_F32) {
         return SSMQ_FAIL(err, SKIP, "the CPU engine keeps the recurrent state in fp32");
     }
-    for (int64_t i = 0; i < shape->L; i++) {
-        if ((spec->layer_modules[i] & SSMQ_MODULE_BIT(SSMQ_CONV1D)) != 0) {
-            return SSMQ_FAIL(err, SKIP, "conv1d is not quantized: it is no matrix product");
-        }
-    }
-    if ((spec->model_modules & SSMQ_MODULE_BIT(SSMQ_EMBEDDINGS)) != 0) {
-        return SSMQ_FAIL(err, SKIP, "embeddings are not quantized: a look-up is no product");
-    }
-    return SSMQ_OK;
+    return ssmq_spec_check(spec, shape, err);
 }
 
 static ssmq_status load_cpu(ssmq_engine *engine, const ssmq_model *model, const ssmq_spec *spec,
@@ -251,6 +246,12 @@ static void read_cpu_name(char *out, size_t out_bytes) {
     (void)fclose(file);
 }
 
+/* What the products of quantized modules are summed in; before load() those of integers. */
+static const char *compute_type(const cpu_engine *e) {
+    const bool is_integer = !e->is_loaded || ssmq_precision_has_integer_sums(&e->spec.precision);
+    return is_integer ? "int32 (exact sgemm sums)" : "fp32 (sgemm)";
+}
+
 static void describe_cpu(ssmq_engine *engine, ssmq_engine_facts *out) {
     const cpu_engine *e = self(engine);
     const char *version = strchr(openblas_get_config(), ' ');
@@ -260,7 +261,7 @@ static void describe_cpu(ssmq_engine *engine, ssmq_engine_facts *out) {
     memset(out, 0, sizeof *out);
     ssmq_field_set(out->device, sizeof out->device, "cpu");
     ssmq_field_set(out->quant_backend, sizeof out->quant_backend, backend);
-    ssmq_field_set(out->compute_type, sizeof out->compute_type, "int32 (exact sgemm sums)");
+    ssmq_field_set(out->compute_type, sizeof out->compute_type, compute_type(e));
     ssmq_field_set(out->timer, sizeof out->timer, "host clock");
     ssmq_field_set(out->memory_source, sizeof out->memory_source, "allocator; weights as stored");
     read_cpu_name(out->cpu_name, sizeof out->cpu_name);
