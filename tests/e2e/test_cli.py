@@ -24,6 +24,60 @@ NULL = ["--config", "configs/smoke.yaml"]
 N_TEXT_TOKENS = 55978
 FIRST_IDS = [41, 346, 680, 1014, 521, 278, 261, 932, 613, 288, 387, 259]
 
+# What `ssmq info --model` says of modules: of the demo, and of the published 130m.
+MODULES_DEMO = """\
+bytes of one layer's weights with their scales; bf16 as fp16; w8a8-fp8, w8a16 as w8a8; w4a4, w4a16 as w4a8
+layers  module        rows  columns       fp32       fp16       w8a8       w4a8  scope of "all"
+0-7     in_proj.z      512      256     524288     262144     133120      69632  included
+0-7     in_proj.x      512      256     524288     262144     133120      69632  included
+0-7     in_proj.B      128      256     131072      65536      33280      17408  included
+0-7     in_proj.C      128      256     131072      65536      33280      17408  included
+0-7     in_proj.dt       8      256       8192       4096       2080       1088  included
+0-7     out_proj       256      512     524288     262144     132096      69632  included
+0-7     conv1d         768        4      12288       6144          -          -  excluded: depthwise, K values a channel; not a matrix product
+-       embeddings    4096      256    4194304    2097152          -          -  excluded: a table look-up, not a product; shared with a tied lm_head
+-       lm_head       4096      256    4194304    2097152    1064960     557056  excluded: not a mixer projection; name it to include it
+
+58 modules, 48 in the scope of "all" with 3686400 weights
+
+precision  bytes in scope  of 16-bit    all products
+fp32             14745600      2.000        18939904
+fp16              7372800      1.000         9469952
+bf16              7372800      1.000         9469952
+w8a8              3735808      0.507         5832960
+w4a8              1958400      0.266         4055552
+w4a4              1958400      0.266         4055552
+w8a8-fp8          3735808      0.507         5832960
+w8a16             3735808      0.507         5832960
+w4a16             1958400      0.266         4055552
+"""
+MODULES_130M = """\
+bytes of one layer's weights with their scales; bf16 as fp16; w8a8-fp8, w8a16 as w8a8; w4a4, w4a16 as w4a8
+layers  module        rows  columns       fp32       fp16       w8a8       w4a8  scope of "all"
+0-23    in_proj.z     1536      768    4718592    2359296    1185792     626688  included
+0-23    in_proj.x     1536      768    4718592    2359296    1185792     626688  included
+0-23    in_proj.B      128      768     393216     196608      98816      52224  included
+0-23    in_proj.C      128      768     393216     196608      98816      52224  included
+0-23    in_proj.dt      24      768      73728      36864      18528       9792  included
+0-23    out_proj       768     1536    4718592    2359296    1182720     626688  included
+0-23    conv1d        1792        4      28672      14336          -          -  excluded: depthwise, K values a channel; not a matrix product
+-       embeddings   50288      768  154484736   77242368          -          -  excluded: a table look-up, not a product; shared with a tied lm_head
+-       lm_head      50288      768  154484736   77242368   38822336   20517504  excluded: not a mixer projection; name it to include it
+
+170 modules, 144 in the scope of "all" with 90095616 weights
+
+precision  bytes in scope  of 16-bit    all products
+fp32            360382464      2.000       514867200
+fp16            180191232      1.000       257433600
+bf16            180191232      1.000       257433600
+w8a8             90491136      0.502       167733504
+w4a8             47863296      0.266       125105664
+w4a4             47863296      0.266       125105664
+w8a8-fp8         90491136      0.502       167733504
+w8a16            90491136      0.502       167733504
+w4a16            47863296      0.266       125105664
+"""
+
 
 class CommandTest(unittest.TestCase):
     """Runs ssmq in an empty folder, so that anything written by accident shows."""
@@ -114,26 +168,42 @@ class Info(CommandTest):
         header.pop("__metadata__", None)
         n_params = sum(math.prod(tensor["shape"]) for tensor in header.values())
         digest = hashlib.sha256((DEMO / "config.json").read_bytes() + weights).hexdigest()
-        d, layers = config["hidden_size"], config["num_hidden_layers"]
-        for name, value in [("d", d), ("L", layers), ("H", config["num_heads"]),
+        for name, value in [("d", config["hidden_size"]),
+                            ("L", config["num_hidden_layers"]), ("H", config["num_heads"]),
                             ("P", config["head_dim"]), ("N", config["state_size"]),
                             ("G", config["n_groups"]), ("V", config["vocab_size"]),
                             ("parameters", n_params), ("sha256", digest)]:
             self.assertRegex(text, rf"(?m)^{name} +{value}\b")
-        rows = [line.split() for line in text.splitlines()
-                if " included" in line or " excluded: " in line]
-        self.assertEqual(len(rows), layers * 7 + 2)
-        di = d * config["expand"]
-        in_proj = 2 * di + 2 * config["n_groups"] * config["state_size"] + config["num_heads"]
-        included = [row for row in rows if row[5] == "included"]
-        self.assertEqual(len(included), layers * 6)
-        n_weights = sum(int(row[2]) * int(row[3]) for row in included)
-        self.assertEqual(n_weights, layers * (in_proj * d + d * di))
-        self.assertIn(f"with {n_weights} weights", text)
-        for row in rows:
-            self.assertEqual(int(row[4]), 2 * int(row[2]) * int(row[3]))
-        self.assertEqual([row[0] for row in rows[:7]], ["0"] * 7)
-        self.assertEqual([row[1] for row in rows[-2:]], ["embeddings", "lm_head"])
+        self.assertEqual(text[text.index("bytes of one layer"):], MODULES_DEMO)
+
+    def test_modules(self):
+        """The numbers of the table, by the definition of the formats."""
+        for model, expected in [(DEMO, MODULES_DEMO), ("random:mamba2-130m", MODULES_130M)]:
+            text = self.output("info", "--model", model)
+            text = text[text.index("bytes of one layer"):]
+            self.assertEqual(text, expected)
+            table, count, sizes = [part.splitlines() for part in text.split("\n\n")]
+            in_scope = weights = others = 0
+            for row in [line.split() for line in table[2:]]:
+                n = int(row[0].split("-")[1]) + 1 if row[0] != "-" else 1
+                rows, columns = int(row[2]), int(row[3])
+                self.assertEqual([int(x) for x in row[4:6]],
+                                 [4 * rows * columns, 2 * rows * columns])
+                if row[1] in ("conv1d", "embeddings"):
+                    self.assertEqual(row[6:8], ["-", "-"])
+                    continue
+                groups = math.ceil(columns / 128)
+                self.assertEqual([int(x) for x in row[6:8]],
+                                 [rows * (columns + 4), rows * (columns // 2 + 4 * groups)])
+                if row[8] == "included":
+                    weights += n * rows * columns
+                    in_scope += n * int(row[7])
+                else:
+                    others += 2 * rows * columns
+            self.assertIn(f" with {weights} weights", count[0])
+            w4a8 = next(line.split() for line in sizes if line.startswith("w4a8 "))
+            self.assertEqual(w4a8[1:], [str(in_scope), f"{in_scope / weights / 2:.3f}",
+                                        str(in_scope + others)])
 
     def test_random_model(self):
         text = self.output("info", "--model", "random:mamba2-tiny")
