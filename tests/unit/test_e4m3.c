@@ -20,10 +20,12 @@ static float from_bits(uint32_t bits) {
     return x;
 }
 
+/* Bit for bit, so that zeros have their signs. */
 static void assert_same_float(float got, float expected) {
-    if (memcmp(&got, &expected, sizeof got) != 0) {
-        fail_msg("%a instead of %a", (double)got, (double)expected);
-    }
+    uint32_t got_bits = 0, expected_bits = 0;
+    memcpy(&got_bits, &got, sizeof got);
+    memcpy(&expected_bits, &expected, sizeof expected);
+    if (got_bits != expected_bits) fail_msg("%a instead of %a", (double)got, (double)expected);
 }
 
 static void values_of_all_codes(void **state) {
