@@ -16,10 +16,8 @@
 #include "record/record.h"
 #include "store/store.h"
 
-enum { BYTES_AT_16_BIT = 2 };
-static const double bytes_per_mb = 1e6;
 static const double bytes_per_gb = 1e9;
-enum { MAX_GPUS = 64 };
+enum { MAX_GPUS = 64, MAX_LADDER = 16 };
 
 static const ssmq_option options[] = {
     {"model", 'm', "DIR", false, "checkpoint folder, or random:NAME"},
@@ -138,39 +136,108 @@ static void print_model(const ssmq_model *model) {
     print_shape(&model->shape);
 }
 
-static void print_modules(const ssmq_shape *shape) {
-    int n_included = 0;
-    int64_t n_weights = 0;
-    int n = ssmq_modules_count(shape);
-    (void)printf("\n%-5s  %-10s  %8s  %7s  %12s  %s\n", "layer", "module", "rows", "columns",
-                 "bytes_16bit", "scope of \"all\"");
-    for (int i = 0; i < n; i++) {
-        ssmq_module_info info = ssmq_modules_get(shape, i);
-        char layer[16] = "-";
-        if (info.layer >= 0) (void)snprintf(layer, sizeof layer, "%d", info.layer);
-        (void)printf("%-5s  %-10s  %8" PRId64 "  %7" PRId64 "  %12" PRId64 "  %s%s%s\n", layer,
-                     info.name, info.rows, info.columns, BYTES_AT_16_BIT * info.rows * info.columns,
-                     info.included ? "included" : "excluded", info.included ? "" : ": ",
-                     info.reason);
-        if (info.included) n_weights += info.rows * info.columns;
-        n_included += info.included;
+/* The ladder, and of each point the first one whose weights take as many bytes. */
+typedef struct ladder {
+    int n;
+    ssmq_precision precisions[MAX_LADDER];
+    int like[MAX_LADDER];
+} ladder;
+
+static ssmq_status read_ladder(ladder *out, ssmq_err *err) {
+    enum { ROWS = 1, COLUMNS = 65536 }; /* so many that groups and channels differ in scales */
+    out->n = 0;
+    for (int i = 0; ssmq_precision_ladder(i) != NULL; i++) {
+        SSMQ_CHECK(i < MAX_LADDER, err);
+        ssmq_precision *p = &out->precisions[i];
+        SSMQ_TRY(ssmq_precision_parse(p, ssmq_precision_ladder(i), err));
+        const int64_t bytes = ssmq_precision_weight_bytes(p, ROWS, COLUMNS);
+        out->like[i] = 0;
+        while (ssmq_precision_weight_bytes(&out->precisions[out->like[i]], ROWS, COLUMNS) != bytes)
+            out->like[i]++;
+        out->n++;
     }
-    (void)printf("\n%d modules, %d in the scope of \"all\" with %" PRId64 " weights\n", n,
-                 n_included, n_weights);
+    return SSMQ_OK;
 }
 
-/* Sizes of the linear weights along the precision ladder. */
-static ssmq_status print_sizes(const ssmq_shape *shape, ssmq_err *err) {
-    static const char *const names[] = {"fp32", "bf16", "w8a8", "w4a8", "w4a8:channel"};
-    (void)printf("\n%-14s %s\n", "precision", "MB of linear weights, scales counted (10^6 bytes)");
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        ssmq_precision precision;
+/* "...; bf16 as fp16; w4a4, w4a16 as w4a8" */
+static void print_aliases(const ladder *l) {
+    (void)printf("\nbytes of one layer's weights with their scales");
+    for (int column = 0; column < l->n; column++) {
+        bool has_alias = false;
+        for (int i = column + 1; i < l->n; i++) {
+            if (l->like[i] != column) continue;
+            (void)printf("%s %s", has_alias ? "," : ";", l->precisions[i].name);
+            has_alias = true;
+        }
+        if (has_alias) (void)printf(" as %s", l->precisions[column].name);
+    }
+    (void)printf("\n");
+}
+
+static void print_group(const ssmq_module_group *group, const ladder *l) {
+    const ssmq_module_info *info = &group->info;
+    char layers[24] = "-";
+    if (group->n_layers == 1) {
+        (void)snprintf(layers, sizeof layers, "%d", info->layer);
+    } else if (group->n_layers > 1) {
+        (void)snprintf(layers, sizeof layers, "%d-%d", info->layer,
+                       info->layer + group->n_layers - 1);
+    }
+    (void)printf("%-6s  %-10s  %6" PRId64 "  %7" PRId64, layers, info->name, info->rows,
+                 info->columns);
+    for (int i = 0; i < l->n; i++) {
+        if (l->like[i] != i) continue;
+        if (info->is_product || !ssmq_precision_is_quantized(&l->precisions[i])) {
+            (void)printf("  %9" PRId64,
+                         ssmq_precision_weight_bytes(&l->precisions[i], info->rows, info->columns));
+        } else {
+            (void)printf("  %9s", "-");
+        }
+    }
+    (void)printf("  %s%s%s\n", info->included ? "included" : "excluded", info->included ? "" : ": ",
+                 info->reason);
+}
+
+/* Modules, equal ones of all layers in a line, and why some are left out. */
+static void print_modules(const ssmq_shape *shape, const ladder *l) {
+    int n_included = 0;
+    int64_t n_weights = 0;
+    print_aliases(l);
+    (void)printf("%-6s  %-10s  %6s  %7s", "layers", "module", "rows", "columns");
+    for (int i = 0; i < l->n; i++) {
+        if (l->like[i] == i) (void)printf("  %9s", l->precisions[i].name);
+    }
+    (void)printf("  scope of \"all\"\n");
+    for (int i = 0; i < SSMQ_N_MODULES; i++) {
+        const ssmq_module_group group = ssmq_modules_group(shape, i);
+        print_group(&group, l);
+        if (!group.info.included) continue;
+        n_included += group.n_layers;
+        n_weights += group.n_layers * group.info.rows * group.info.columns;
+    }
+    (void)printf("\n%d modules, %d in the scope of \"all\" with %" PRId64 " weights\n",
+                 ssmq_modules_count(shape), n_included, n_weights);
+}
+
+/* Bytes along the ladder of what is in scope, against two bytes a weight, and of all products. */
+static ssmq_status print_sizes(const ssmq_shape *shape, const ladder *l, ssmq_err *err) {
+    (void)printf("\n%-9s  %14s  %9s  %14s\n", "precision", "bytes in scope", "of 16-bit",
+                 "all products");
+    for (int i = 0; i < l->n; i++) {
+        const ssmq_precision *p = &l->precisions[i];
+        int64_t bytes = 0, n_weights = 0;
         ssmq_spec spec;
-        SSMQ_TRY(ssmq_precision_parse(&precision, names[i], err));
-        const char *scope = ssmq_precision_is_quantized(&precision) ? "all" : "none";
-        SSMQ_TRY(ssmq_spec_init(&spec, &precision, scope, shape, err));
-        (void)printf("%-14s %.3f\n", names[i],
-                     (double)ssmq_spec_weight_bytes(&spec, shape) / bytes_per_mb);
+        SSMQ_TRY(ssmq_spec_init(&spec, p, "all", shape, err));
+        for (int m = 0; m < SSMQ_N_MODULES; m++) {
+            const ssmq_module_group group = ssmq_modules_group(shape, m);
+            const ssmq_module_info *info = &group.info;
+            if (!info->included) continue;
+            bytes += group.n_layers * ssmq_precision_weight_bytes(p, info->rows, info->columns);
+            n_weights += group.n_layers * info->rows * info->columns;
+        }
+        (void)printf("%-9s  %14" PRId64 "  %9.3f  %14" PRId64 "\n", p->name, bytes,
+                     (double)bytes / (2.0 * (double)n_weights),
+                     ssmq_spec_weight_bytes(&spec, shape));
     }
     return SSMQ_OK;
 }
@@ -201,10 +268,12 @@ ssmq_status ssmq_command_info(int argc, const char *const *argv, ssmq_err *err) 
         print_build();
         return SSMQ_OK;
     }
+    ladder l;
+    SSMQ_TRY(read_ladder(&l, err));
     SSMQ_TRY(ssmq_model_open(&model, path, err));
     print_model(model);
-    print_modules(&model->shape);
-    ssmq_status status = print_sizes(&model->shape, err);
+    print_modules(&model->shape, &l);
+    ssmq_status status = print_sizes(&model->shape, &l, err);
     ssmq_model_close(model);
     return status;
 }

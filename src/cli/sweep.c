@@ -165,6 +165,7 @@ static ssmq_status open_worker(sweep *s, ssmq_err *err) {
         .n_threads = threads_of_rank(s),
         .script = s->config.model.null_script,
         .algorithms_path = algorithms_path,
+        .reuse_bytes = s->config.sweep.reuse_mb * 1000000,
     };
     s->worker.loaded = &s->loaded;
     s->worker.grid = &s->grid;

@@ -35,6 +35,7 @@ typedef struct ssmq_engine_options {
     /* File that keeps the measured choices of GEMM algorithms, shared by ranks and reruns; NULL:
      * choices live as long as the engine. Ignored by engines without. */
     const char *algorithms_path;
+    int64_t reuse_bytes; /* host memory for layers that trials share (reuse.h); 0: none */
 } ssmq_engine_options;
 
 /* Sizes the state and workspace are made for, and what the calls that follow are for. */
@@ -47,6 +48,11 @@ typedef struct ssmq_engine_extent {
     /* Times each stage (stage_ns) with work launched piece by piece: sums are honest, the whole is
      * slower than without. Engines without stages ignore it. */
     bool has_stages;
+    /* SHA-256 of all tokens that prefill will get until the next reset, reuse_tokens a sequence, or
+     * NULL. Given, only NLL and logits of prefill are wanted (decode fails), and an engine may
+     * leave out layers that it has computed from them before (reuse.h). Borrowed during reset. */
+    const unsigned char *reuse_key;
+    int64_t reuse_tokens;
 } ssmq_engine_extent;
 
 /* Stages of a forward pass: code, name. */
@@ -66,8 +72,7 @@ typedef enum ssmq_stage {
 #undef X
         SSMQ_N_STAGES
 } ssmq_stage;
-/* Static text. */
-const char *ssmq_stage_name(ssmq_stage stage);
+const char *ssmq_stage_name(ssmq_stage stage); /* static text */
 
 /* Consumes T tokens of each of B sequences, continuing from the current state. */
 typedef struct ssmq_prefill {
@@ -99,6 +104,8 @@ typedef struct ssmq_engine_stats {
     int64_t peak_bytes;       /* largest sum at any moment */
     int64_t last_call_ns;     /* duration of the last prefill or decode by the engine's timer */
     int64_t stage_ns[SSMQ_N_STAGES]; /* of the last call, if the extent has stages; else 0 */
+    /* Layers times tokens of prefill, computed and left out; 0 in engines without reuse. */
+    int64_t computed_layer_tokens, reused_layer_tokens;
     /* The device while it worked, as far as it tells; -1 where it does not. */
     int32_t sm_clock_mhz;
     int32_t memory_clock_mhz;

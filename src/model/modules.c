@@ -9,10 +9,11 @@ enum { MODULES_PER_LAYER = SSMQ_CONV1D + 1, MODULES_OF_MODEL = 2 };
 
 static const struct {
     const char *name;
+    bool is_product;
     bool is_included;
     const char *reason;
 } modules[SSMQ_N_MODULES] = {
-#define X(code, name, included, reason) {name, (included) != 0, reason},
+#define X(code, name, product, included, reason) {name, (product) != 0, (included) != 0, reason},
     SSMQ_MODULE_TABLE(X)
 #undef X
 };
@@ -80,8 +81,17 @@ ssmq_module_info ssmq_modules_get(const ssmq_shape *shape, int i) {
         info.module = i == first_of_model ? SSMQ_EMBEDDINGS : SSMQ_LM_HEAD;
     }
     info.name = modules[info.module].name;
+    info.is_product = modules[info.module].is_product;
     info.included = modules[info.module].is_included;
     info.reason = modules[info.module].reason;
     set_sizes(shape, &info);
     return info;
+}
+
+ssmq_module_group ssmq_modules_group(const ssmq_shape *shape, int i) {
+    const bool is_in_layers = i < MODULES_PER_LAYER;
+    const int first_of_model = (int)shape->L * MODULES_PER_LAYER;
+    const int first = is_in_layers ? i : first_of_model + i - MODULES_PER_LAYER;
+    return (ssmq_module_group){.info = ssmq_modules_get(shape, first),
+                               .n_layers = is_in_layers ? (int)shape->L : 0};
 }

@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "quant/quantize.h"
 
 static const ssmq_format_info formats[SSMQ_N_FORMATS] = {
-#define X(code, name, bits, qmax) {name, bits, qmax},
+#define X(code, name, bits, qmax, encoding) {name, bits, qmax, SSMQ_ENCODING_##encoding},
     SSMQ_FORMAT_TABLE(X)
 #undef X
 };
@@ -114,13 +115,32 @@ ssmq_status ssmq_precision_parse(ssmq_precision *out, const char *text, ssmq_err
     if (ladder[entry].dtype >= 0) dtype = ladder[entry].dtype;
     fill(out, entry, dtype, text);
     if (*rest == '\0') return text[strlen(text) - 1] == ':' ? unknown(text, err) : SSMQ_OK;
-    bool is_integer = out->w_format == SSMQ_FORMAT_INT8 || out->w_format == SSMQ_FORMAT_INT4;
+    const bool is_integer = formats[out->w_format].encoding == SSMQ_ENCODING_INTEGER;
     if (!is_integer || !parse_grouping(rest, &out->group_size)) return unknown(text, err);
     return SSMQ_OK;
 }
 
+const char *ssmq_precision_ladder(int i) {
+    return i >= 0 && i < N_LADDER ? ladder[i].name : NULL;
+}
+
 bool ssmq_precision_is_quantized(const ssmq_precision *precision) {
     return precision->w_format != SSMQ_FORMAT_FLOAT || precision->a_format != SSMQ_FORMAT_FLOAT;
+}
+
+bool ssmq_precision_has_integer_sums(const ssmq_precision *precision) {
+    return formats[precision->w_format].encoding == SSMQ_ENCODING_INTEGER &&
+           formats[precision->a_format].encoding == SSMQ_ENCODING_INTEGER;
+}
+
+int64_t ssmq_precision_weight_bytes(const ssmq_precision *precision, int64_t rows,
+                                    int64_t columns) {
+    if (precision->w_format == SSMQ_FORMAT_FLOAT) {
+        return rows * columns * (int64_t)ssmq_dtype_bytes(precision->dtype);
+    }
+    const int64_t row_bytes = (columns * formats[precision->w_format].bits + 7) / 8;
+    const int64_t n_scales = ssmq_scales_per_row(columns, precision->group_size);
+    return rows * (row_bytes + (int64_t)sizeof(float) * n_scales);
 }
 
 const char *ssmq_precision_calib_method(const ssmq_precision *precision) {
@@ -134,6 +154,7 @@ const char *ssmq_precision_calib_method(const ssmq_precision *precision) {
     }
     static const char *const texts[SSMQ_N_FORMATS][2][SSMQ_N_FORMATS] = {
         WEIGHTS("float"), WEIGHTS("int8"), WEIGHTS("int4"), WEIGHTS("fp8_e4m3")};
+    _Static_assert(SSMQ_N_FORMATS == 4, "a row and a column for each format");
 #undef ROW
 #undef WEIGHTS
     if (!ssmq_precision_is_quantized(precision)) return "none";

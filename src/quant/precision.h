@@ -10,16 +10,27 @@
 extern "C" {
 #endif
 
-/* Number formats of quantized values: code, name, bits, largest magnitude, values per byte.
+/* What the values of a format are. Adding a format is a row of SSMQ_FORMAT_TABLE, and for a new
+ * encoding also a file as quant/e4m3.c with its row in quant/quantize.c. */
+typedef enum ssmq_encoding {
+    SSMQ_ENCODING_NONE,    /* the compute type */
+    SSMQ_ENCODING_INTEGER, /* integers in [-qmax, qmax]; products of two are summed exactly in int32
+                            */
+    SSMQ_ENCODING_E4M3,    /* quant/e4m3.h; products are exact in fp32 and summed there */
+    SSMQ_N_ENCODINGS
+} ssmq_encoding;
+
+/* Number formats of quantized values: code, name, stored bits, largest magnitude,
+ * encoding.
  * FLOAT means "not quantized: the compute type". */
 #define SSMQ_FORMAT_TABLE(X)                                                                       \
-    X(FLOAT, "float", 0, 0)                                                                        \
-    X(INT8, "int8", 8, 127)                                                                        \
-    X(INT4, "int4", 4, 7)                                                                          \
-    X(FP8_E4M3, "fp8_e4m3", 8, 448)
+    X(FLOAT, "float", 0, 0, NONE)                                                                  \
+    X(INT8, "int8", 8, 127, INTEGER)                                                               \
+    X(INT4, "int4", 4, 7, INTEGER)                                                                 \
+    X(FP8_E4M3, "fp8_e4m3", 8, 448, E4M3)
 
 typedef enum ssmq_format {
-#define X(code, name, bits, qmax) SSMQ_FORMAT_##code,
+#define X(code, name, bits, qmax, encoding) SSMQ_FORMAT_##code,
     SSMQ_FORMAT_TABLE(X)
 #undef X
         SSMQ_N_FORMATS
@@ -29,6 +40,7 @@ typedef struct ssmq_format_info {
     const char *name;
     int bits;    /* stored bits a value */
     double qmax; /* the value that absmax is scaled to */
+    ssmq_encoding encoding;
 } ssmq_format_info;
 
 const ssmq_format_info *ssmq_format_get(ssmq_format format);
@@ -55,10 +67,20 @@ typedef struct ssmq_precision {
 SSMQ_MUST_USE ssmq_status ssmq_precision_parse(ssmq_precision *out, const char *text,
                                                ssmq_err *err);
 
-/* True if some product is not computed in the compute type. */
+/* Name of the i-th point of the ladder, without prefix and suffix; NULL behind the last. */
+const char *ssmq_precision_ladder(int i);
+
+/* True if weights or activations are not kept in the compute type. */
 bool ssmq_precision_is_quantized(const ssmq_precision *precision);
 
-/* "int8 weights per channel x int8 activations per token, absmax" and the like: calib_method. */
+/* True if weights and activations are integers: products are summed exactly in int32. */
+bool ssmq_precision_has_integer_sums(const ssmq_precision *precision);
+
+/* Bytes of a weight matrix [rows, columns] in the weights' format with its scales, 4 bytes each;
+ * 4-bit values two to a byte, row by row. */
+int64_t ssmq_precision_weight_bytes(const ssmq_precision *precision, int64_t rows, int64_t columns);
+
+/* "absmax: int8 weights per channel, dynamic int8 activations per token" and the like. */
 const char *ssmq_precision_calib_method(const ssmq_precision *precision);
 
 #ifdef __cplusplus

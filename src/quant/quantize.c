@@ -4,6 +4,50 @@
 #include <math.h>
 #include <string.h>
 
+#include "quant/e4m3.h"
+
+/* What an encoding does with x / scale, a value, a code. */
+typedef struct codec {
+    void (*round_scaled)(const float *x, int64_t n, float scale, float qmax, float *out);
+    int8_t (*encode)(float value);
+    float (*decode)(int8_t code);
+} codec;
+
+static void round_integers(const float *x, int64_t n, float scale, float qmax, float *out) {
+    /* rintf rounds half to even in the default mode. The clamp serves a subnormal absmax, whose
+     * scale may round down so far that a quotient exceeds qmax. */
+    for (int64_t i = 0; i < n; i++) {
+        const float q = rintf(x[i] / scale);
+        out[i] = q > qmax ? qmax : (q > -qmax ? q : -qmax);
+    }
+}
+
+static int8_t encode_integer(float value) {
+    return (int8_t)value;
+}
+
+static float decode_integer(int8_t code) {
+    return (float)code;
+}
+
+static void round_e4m3(const float *x, int64_t n, float scale, float qmax, float *out) {
+    (void)qmax; /* saturates there by itself */
+    ssmq_e4m3_round_scaled(x, n, scale, out);
+}
+
+static int8_t encode_e4m3(float value) {
+    return (int8_t)ssmq_e4m3_encode(value);
+}
+
+static float decode_e4m3(int8_t code) {
+    return ssmq_e4m3_decode((uint8_t)code);
+}
+
+static const codec codecs[SSMQ_N_ENCODINGS] = {
+    [SSMQ_ENCODING_INTEGER] = {round_integers, encode_integer, decode_integer},
+    [SSMQ_ENCODING_E4M3] = {round_e4m3, encode_e4m3, decode_e4m3},
+};
+
 float ssmq_quantize_scale(const float *x, int64_t n, ssmq_format format) {
     /* Magnitudes compare as their bits do, with NaN over infinity, so that NaN is not lost. */
     uint32_t largest = 0;
@@ -19,16 +63,28 @@ float ssmq_quantize_scale(const float *x, int64_t n, ssmq_format format) {
     return scale == 0.0f ? 1.0f : scale;
 }
 
+float ssmq_quantize_values(const float *x, int64_t n, ssmq_format format, float *out) {
+    const ssmq_format_info *info = ssmq_format_get(format);
+    const float scale = ssmq_quantize_scale(x, n, format);
+    codecs[info->encoding].round_scaled(x, n, scale, (float)info->qmax, out);
+    return scale;
+}
+
 float ssmq_quantize_block(const float *x, int64_t n, ssmq_format format, int8_t *out) {
-    const float qmax = (float)ssmq_format_get(format)->qmax;
+    const ssmq_format_info *info = ssmq_format_get(format);
+    const codec *c = &codecs[info->encoding];
     const float scale = ssmq_quantize_scale(x, n, format);
     for (int64_t i = 0; i < n; i++) {
-        /* rintf rounds half to even in the default mode. The clamp serves a subnormal absmax, whose
-         * scale may round down so far that a quotient exceeds qmax. */
-        float q = rintf(x[i] / scale);
-        out[i] = (int8_t)fminf(fmaxf(q, -qmax), qmax);
+        float value = 0.0f;
+        c->round_scaled(&x[i], 1, scale, (float)info->qmax, &value);
+        out[i] = c->encode(value);
     }
     return scale;
+}
+
+void ssmq_quantize_decode(const int8_t *codes, int64_t n, ssmq_format format, float *out) {
+    const codec *c = &codecs[ssmq_format_get(format)->encoding];
+    for (int64_t i = 0; i < n; i++) out[i] = c->decode(codes[i]);
 }
 
 int64_t ssmq_scales_per_row(int64_t columns, int32_t group_size) {

@@ -3,10 +3,7 @@
 
 #include <string.h>
 
-#include "quant/quantize.h"
 #include "quant/scope.h"
-
-enum { SCALE_BYTES = 4 };
 
 /* Modules of one layer that the items name. */
 static uint32_t named_in_layer(const quant_scope *scope, int64_t layer) {
@@ -65,24 +62,31 @@ ssmq_status ssmq_spec_init(ssmq_spec *out, const ssmq_precision *precision, cons
     return SSMQ_OK;
 }
 
-static int64_t bytes_of(const ssmq_precision *precision, bool is_quantized, int64_t rows,
-                        int64_t columns) {
-    if (!is_quantized || precision->w_format == SSMQ_FORMAT_FLOAT) {
-        return rows * columns * (int64_t)ssmq_dtype_bytes(precision->dtype);
+static uint32_t modules_of(const ssmq_spec *spec, const ssmq_module_info *info) {
+    return info->layer >= 0 ? spec->layer_modules[info->layer] : spec->model_modules;
+}
+
+ssmq_status ssmq_spec_check(const ssmq_spec *spec, const ssmq_shape *shape, ssmq_err *err) {
+    for (int i = 0; i < ssmq_modules_count(shape); i++) {
+        const ssmq_module_info info = ssmq_modules_get(shape, i);
+        const bool is_asked = (modules_of(spec, &info) & SSMQ_MODULE_BIT(info.module)) != 0;
+        if (is_asked && !info.is_product) {
+            return SSMQ_FAIL(err, SKIP, "%s cannot be quantized: %s", info.name, info.reason);
+        }
     }
-    const int64_t row_bytes = (columns * ssmq_format_get(precision->w_format)->bits + 7) / 8;
-    return rows * (row_bytes + SCALE_BYTES * ssmq_scales_per_row(columns, precision->group_size));
+    return SSMQ_OK;
 }
 
 int64_t ssmq_spec_weight_bytes(const ssmq_spec *spec, const ssmq_shape *shape) {
+    ssmq_precision plain = spec->precision;
     int64_t bytes = 0;
+    plain.w_format = SSMQ_FORMAT_FLOAT;
     for (int i = 0; i < ssmq_modules_count(shape); i++) {
         const ssmq_module_info info = ssmq_modules_get(shape, i);
-        if (info.module == SSMQ_CONV1D || info.module == SSMQ_EMBEDDINGS) continue;
-        const uint32_t mask =
-            info.layer >= 0 ? spec->layer_modules[info.layer] : spec->model_modules;
-        const bool is_quantized = (mask & SSMQ_MODULE_BIT(info.module)) != 0;
-        bytes += bytes_of(&spec->precision, is_quantized, info.rows, info.columns);
+        if (!info.is_product) continue;
+        const bool is_quantized = (modules_of(spec, &info) & SSMQ_MODULE_BIT(info.module)) != 0;
+        bytes += ssmq_precision_weight_bytes(is_quantized ? &spec->precision : &plain, info.rows,
+                                             info.columns);
     }
     return bytes;
 }

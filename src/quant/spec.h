@@ -37,6 +37,11 @@ SSMQ_MUST_USE ssmq_status ssmq_spec_init(ssmq_spec *out, const ssmq_precision *p
 /* Syntax only, for a configuration that is checked before its checkpoint is opened. */
 SSMQ_MUST_USE ssmq_status ssmq_scope_check(const char *scope, ssmq_err *err);
 
+/* What no engine can do with a spec that is well-formed: a module that is no matrix product.
+ * Fails: SKIP (the registry's reason). */
+SSMQ_MUST_USE ssmq_status ssmq_spec_check(const ssmq_spec *spec, const ssmq_shape *shape,
+                                          ssmq_err *err);
+
 /* Bytes of in_proj, out_proj and lm_head as stored under this spec: 4-bit values two to a byte,
  * scales counted at 4 bytes; modules not in scope at the compute type. */
 int64_t ssmq_spec_weight_bytes(const ssmq_spec *spec, const ssmq_shape *shape);

@@ -116,10 +116,17 @@ ssmq_status trial_run_ppl(const trial_run *run, ssmq_record *record, ssmq_sample
     const int64_t n_tokens = run->inputs->n_text_ids;
     SSMQ_CHECK(run->inputs->text_ids != NULL, err);
     double *nll = NULL;
+    ssmq_engine_stats stats;
     SSMQ_TRY(ssmq_calloc(&nll, (size_t)n_tokens, sizeof *nll, err));
+    run->engine->api->take_stats(run->engine, &stats);
     ssmq_status status =
         ssmq_score_text(run->engine, &spec, run->inputs->text_ids, n_tokens, nll, err);
     if (status == SSMQ_OK) status = report(run, nll, record, samples, err);
+    run->engine->api->take_stats(run->engine, &stats);
+    const int64_t n_layer_tokens = stats.computed_layer_tokens + stats.reused_layer_tokens;
+    if (status == SSMQ_OK && n_layer_tokens > 0) {
+        record->reused_share = (double)stats.reused_layer_tokens / (double)n_layer_tokens;
+    }
     ssmq_free(nll);
     return status;
 }

@@ -5,6 +5,7 @@
 
 #include <math.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "trial/task.h"
 
@@ -99,11 +100,28 @@ static ssmq_status run_segment(scoring *s, int64_t first, int64_t B, int64_t off
     return SSMQ_OK;
 }
 
+/* Names the tokens of windows [first, first + B), so that trials can share layers. */
+static void name_tokens(const scoring *s, int64_t first, int64_t B,
+                        unsigned char key[SSMQ_SHA256_BYTES]) {
+    ssmq_sha256 sha;
+    ssmq_sha256_init(&sha);
+    for (int64_t b = 0; b < B; b++) {
+        const ssmq_window window = ssmq_protocol_window(s->spec, s->n_tokens, first + b);
+        ssmq_sha256_add(&sha, s->ids + window.begin,
+                        (size_t)(window.end - window.begin) * sizeof *s->ids);
+    }
+    ssmq_sha256_end(&sha, key);
+}
+
 static ssmq_status run_windows(scoring *s, int64_t first, int64_t B, ssmq_err *err) {
     const ssmq_window window = ssmq_protocol_window(s->spec, s->n_tokens, first);
     const int64_t length = window.end - window.begin;
+    unsigned char key[SSMQ_SHA256_BYTES];
+    name_tokens(s, first, B, key);
     const ssmq_engine_extent extent = {.n_sequences = B,
-                                       .max_segment_tokens = min_i64(s->segment_tokens, length)};
+                                       .max_segment_tokens = min_i64(s->segment_tokens, length),
+                                       .reuse_key = key,
+                                       .reuse_tokens = length};
     SSMQ_TRY(trial_check_deadline(s->spec->deadline_ns, err));
     SSMQ_TRY(s->engine->api->reset(s->engine, &extent, err));
     for (int64_t offset = 0; offset < length; offset += s->segment_tokens) {

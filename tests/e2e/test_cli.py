@@ -114,26 +114,42 @@ class Info(CommandTest):
         header.pop("__metadata__", None)
         n_params = sum(math.prod(tensor["shape"]) for tensor in header.values())
         digest = hashlib.sha256((DEMO / "config.json").read_bytes() + weights).hexdigest()
-        d, layers = config["hidden_size"], config["num_hidden_layers"]
-        for name, value in [("d", d), ("L", layers), ("H", config["num_heads"]),
+        for name, value in [("d", config["hidden_size"]),
+                            ("L", config["num_hidden_layers"]), ("H", config["num_heads"]),
                             ("P", config["head_dim"]), ("N", config["state_size"]),
                             ("G", config["n_groups"]), ("V", config["vocab_size"]),
                             ("parameters", n_params), ("sha256", digest)]:
             self.assertRegex(text, rf"(?m)^{name} +{value}\b")
-        rows = [line.split() for line in text.splitlines()
-                if " included" in line or " excluded: " in line]
-        self.assertEqual(len(rows), layers * 7 + 2)
-        di = d * config["expand"]
-        in_proj = 2 * di + 2 * config["n_groups"] * config["state_size"] + config["num_heads"]
-        included = [row for row in rows if row[5] == "included"]
-        self.assertEqual(len(included), layers * 6)
-        n_weights = sum(int(row[2]) * int(row[3]) for row in included)
-        self.assertEqual(n_weights, layers * (in_proj * d + d * di))
-        self.assertIn(f"with {n_weights} weights", text)
-        for row in rows:
-            self.assertEqual(int(row[4]), 2 * int(row[2]) * int(row[3]))
-        self.assertEqual([row[0] for row in rows[:7]], ["0"] * 7)
-        self.assertEqual([row[1] for row in rows[-2:]], ["embeddings", "lm_head"])
+
+    def test_modules(self):
+        """The numbers of the table, by the definition of the formats."""
+        for model, golden in [(DEMO, "demo"), ("random:mamba2-130m", "mamba2-130m")]:
+            expected = (ROOT / f"tests/golden/info/{golden}.txt").read_text()
+            text = self.output("info", "--model", model)
+            text = text[text.index("bytes of one layer"):]
+            self.assertEqual(text, expected)
+            table, count, sizes = [part.splitlines() for part in text.split("\n\n")]
+            in_scope = weights = others = 0
+            for row in [line.split() for line in table[2:]]:
+                n = int(row[0].split("-")[1]) + 1 if row[0] != "-" else 1
+                rows, columns = int(row[2]), int(row[3])
+                self.assertEqual([int(x) for x in row[4:6]],
+                                 [4 * rows * columns, 2 * rows * columns])
+                if row[1] in ("conv1d", "embeddings"):
+                    self.assertEqual(row[6:8], ["-", "-"])
+                    continue
+                groups = math.ceil(columns / 128)
+                self.assertEqual([int(x) for x in row[6:8]],
+                                 [rows * (columns + 4), rows * (columns // 2 + 4 * groups)])
+                if row[8] == "included":
+                    weights += n * rows * columns
+                    in_scope += n * int(row[7])
+                else:
+                    others += 2 * rows * columns
+            self.assertIn(f" with {weights} weights", count[0])
+            w4a8 = next(line.split() for line in sizes if line.startswith("w4a8 "))
+            self.assertEqual(w4a8[1:], [str(in_scope), f"{in_scope / weights / 2:.3f}",
+                                        str(in_scope + others)])
 
     def test_random_model(self):
         text = self.output("info", "--model", "random:mamba2-tiny")

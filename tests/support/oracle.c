@@ -15,12 +15,12 @@
 /* y = W x + bias with some rows quantized. */
 typedef struct linear {
     int64_t rows, columns;
-    double *w;         /* values; integers in quantized rows */
-    double *bias;      /* zeros if there is none */
-    float *scales;     /* [rows, columns]: of each weight */
-    bool *is_integer;  /* [rows] */
-    int64_t group;     /* columns a scale */
-    float a_max;       /* largest quantized activation */
+    double *w;       /* weights; unscaled values in quantized rows */
+    double *bias;    /* zeros if there is none */
+    float *scales;   /* [rows, columns]: of each weight */
+    bool *is_scaled; /* [rows] quantized, and to be multiplied with quantized activations */
+    int64_t group;   /* columns a scale */
+    ssmq_format a_format;
     ssmq_dtype dtype;  /* rounding of y */
     bool is_quantized; /* some row is */
 } linear;
@@ -61,31 +61,48 @@ static double *numbers(const ssmq_tensor *tensor, int64_t n, ssmq_dtype dtype) {
     return out;
 }
 
-static float scale_of(const float *x, int64_t n, float largest) {
+static float largest_of(ssmq_format format) {
+    static const float largest[] = {
+        [SSMQ_FORMAT_INT8] = 127.0f, [SSMQ_FORMAT_INT4] = 7.0f, [SSMQ_FORMAT_FP8_E4M3] = 448.0f};
+    return largest[format];
+}
+
+/* The value of the format next to x. fp8_e4m3 has steps of 2^(e - 3) in [2^e, 2^(e + 1)), e at
+ * least -6. */
+static double nearest(float x, ssmq_format format) {
+    int exponent = 0;
+    if (format != SSMQ_FORMAT_FP8_E4M3) return (double)nearbyintf(x);
+    (void)frexp((double)x, &exponent);
+    const double step = ldexp(1.0, (exponent - 1 > -6 ? exponent - 1 : -6) - 3);
+    return fmax(fmin(nearbyint((double)x / step) * step, 448.0), -448.0);
+}
+
+static float scale_of(const float *x, int64_t n, ssmq_format format) {
+    const float largest = largest_of(format);
     float absmax = 0.0f;
     for (int64_t i = 0; i < n; i++) absmax = fabsf(x[i]) > absmax ? fabsf(x[i]) : absmax;
     return absmax == 0.0f ? 1.0f : absmax / largest;
 }
 
 static void quantize_row(linear *l, const ssmq_tensor *tensor, int64_t row, const ssmq_spec *spec) {
-    const bool has_integer_activations = spec->precision.a_format != SSMQ_FORMAT_FLOAT;
-    const float largest = spec->precision.w_bits == 8 ? 127.0f : 7.0f;
+    const bool is_scaled = spec->precision.a_format != SSMQ_FORMAT_FLOAT;
+    const ssmq_format format = spec->precision.w_format;
     for (int64_t first = 0; first < l->columns; first += l->group) {
         const int64_t n = l->columns - first < l->group ? l->columns - first : l->group;
         float *x = NULL;
         assert_int_equal(ssmq_calloc(&x, (size_t)n, sizeof *x, NULL), SSMQ_OK);
         ssmq_tensor_f32(tensor, row * l->columns + first, n, x);
-        const float scale = scale_of(x, n, largest);
+        const float scale = scale_of(x, n, format);
         for (int64_t i = 0; i < n; i++) {
-            const float q = nearbyintf(x[i] / scale);
+            const double q = nearest(x[i] / scale, format);
             const int64_t at = row * l->columns + first + i;
             l->scales[at] = scale;
-            l->w[at] = has_integer_activations ? (double)q : rounded((double)(q * scale), l->dtype);
+            l->w[at] = is_scaled ? q : rounded((double)((float)q * scale), l->dtype);
         }
         ssmq_free(x);
     }
-    l->is_integer[row] = has_integer_activations;
-    l->is_quantized |= has_integer_activations;
+    l->is_scaled[row] = is_scaled;
+    l->is_quantized |= is_scaled;
 }
 
 /* Rows [ends[i - 1], ends[i]) are quantized if bit i of the mask is set. */
@@ -99,10 +116,10 @@ static void read_linear(linear *l, const ssmq_tensor *w, const ssmq_tensor *bias
     l->bias = numbers(bias, l->rows, l->dtype);
     assert_int_equal(ssmq_calloc(&l->scales, (size_t)(l->rows * l->columns), sizeof(float), NULL),
                      SSMQ_OK);
-    assert_int_equal(ssmq_calloc(&l->is_integer, (size_t)l->rows, sizeof(bool), NULL), SSMQ_OK);
+    assert_int_equal(ssmq_calloc(&l->is_scaled, (size_t)l->rows, sizeof(bool), NULL), SSMQ_OK);
     if (spec == NULL) return;
     l->group = spec->precision.group_size > 0 ? spec->precision.group_size : l->columns;
-    l->a_max = spec->precision.a_bits == 8 ? 127.0f : 7.0f;
+    l->a_format = spec->precision.a_format;
     int block = 0;
     for (int64_t row = 0; row < l->rows; row++) {
         while (row >= ends[block]) block++;
@@ -116,12 +133,13 @@ static double dot_float(const linear *l, int64_t row, const double *x) {
     return sum;
 }
 
-static double dot_integer(const linear *l, int64_t row, const int64_t *q, float scale) {
+/* Sums of quantized values are exact in fp64: of integers, and of multiples of 2^-18 below 2^35. */
+static double dot_scaled(const linear *l, int64_t row, const double *q, float scale) {
     float sum = 0.0f;
     for (int64_t first = 0; first < l->columns; first += l->group) {
-        int64_t acc = 0;
+        double acc = 0.0;
         for (int64_t i = first; i < l->columns && i < first + l->group; i++) {
-            acc += q[i] * (int64_t)l->w[row * l->columns + i];
+            acc += q[i] * l->w[row * l->columns + i];
         }
         sum += (float)acc * scale * l->scales[row * l->columns + first];
     }
@@ -130,18 +148,19 @@ static double dot_integer(const linear *l, int64_t row, const int64_t *q, float 
 
 /* rounding SSMQ_F32 for logits. */
 static void apply(const linear *l, const double *x, double *y, ssmq_dtype dtype) {
-    int64_t *q = NULL;
+    double *q = NULL;
     float *xf = NULL;
+    float scale = 1.0f;
     assert_int_equal(ssmq_calloc(&q, (size_t)l->columns, sizeof *q, NULL), SSMQ_OK);
     assert_int_equal(ssmq_calloc(&xf, (size_t)l->columns, sizeof *xf, NULL), SSMQ_OK);
     for (int64_t i = 0; i < l->columns; i++) xf[i] = (float)x[i];
-    const float scale = scale_of(xf, l->columns, l->a_max);
+    if (l->is_quantized) scale = scale_of(xf, l->columns, l->a_format);
     for (int64_t i = 0; l->is_quantized && i < l->columns; i++) {
-        q[i] = (int64_t)nearbyintf(xf[i] / scale);
+        q[i] = nearest(xf[i] / scale, l->a_format);
     }
     for (int64_t row = 0; row < l->rows; row++) {
         const double value =
-            l->is_integer[row] ? dot_integer(l, row, q, scale) : dot_float(l, row, x);
+            l->is_scaled[row] ? dot_scaled(l, row, q, scale) : dot_float(l, row, x);
         y[row] = rounded(value, dtype);
     }
     ssmq_free(q);
@@ -256,7 +275,7 @@ static void free_linear(linear *l) {
     ssmq_free(l->w);
     ssmq_free(l->bias);
     ssmq_free(l->scales);
-    ssmq_free(l->is_integer);
+    ssmq_free(l->is_scaled);
 }
 
 static void free_model(oracle *o) {

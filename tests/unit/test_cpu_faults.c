@@ -68,7 +68,7 @@ static void assert_nonfinite(const ssmq_model *model, const char *precision, con
 static void names_where_numbers_go_bad(void **state) {
     (void)state;
     static float buffer[MAX_NUMBERS];
-    static const char *const precisions[] = {"fp32", "bf16", "w8a8", "w4a16"};
+    static const char *const precisions[] = {"fp32", "bf16", "w8a8", "w8a8-fp8", "w4a16"};
     const struct checkpoint_options options = {.head = CHECKPOINT_UNTIED};
     ssmq_model *model = cpu_fixture_model(&options);
     const ssmq_tensor embeddings = model->embeddings;
@@ -89,7 +89,9 @@ static void names_where_numbers_go_bad(void **state) {
 static void shows_every_fault(void **state) {
     (void)state;
     static float buffer[MAX_NUMBERS];
-    static const char *const precisions[] = {"fp32", "fp16", "w8a8", "w4a4:g8", "w4a16"};
+    static const char *const precisions[] = {"fp32",    "fp16",     "w8a8",
+                                             "w4a4:g8", "w8a8-fp8", "w4a16"};
+    enum { N_PRECISIONS = sizeof precisions / sizeof precisions[0] };
     const struct checkpoint_options options = {.has_bias = true, .dtype = SSMQ_BF16};
     ssmq_model *model = cpu_fixture_model(&options);
     ssmq_layer *l = &model->layers[1];
@@ -107,19 +109,20 @@ static void shows_every_fault(void **state) {
         {&l->out_proj, 64 * 31}, {&l->out_proj_bias, 0},
         {&l->norm, 31},          {&model->norm_f, 0},
     };
-    for (size_t i = 0; i < 5 * sizeof places / sizeof places[0]; i++) {
-        ssmq_tensor *tensor = places[i / 5].tensor;
+    for (size_t i = 0; i < N_PRECISIONS * sizeof places / sizeof places[0]; i++) {
+        ssmq_tensor *tensor = places[i / N_PRECISIONS].tensor;
         const ssmq_tensor sound = *tensor;
         const int32_t tokens[3] = {1, 2, 3};
         float logits[64];
-        poison(tensor, buffer, places[i / 5].at, NAN);
-        ssmq_engine *engine = cpu_fixture_engine(model, precisions[i % 5], "all", 1);
+        poison(tensor, buffer, places[i / N_PRECISIONS].at, NAN);
+        ssmq_engine *engine = cpu_fixture_engine(model, precisions[i % N_PRECISIONS], "all", 1);
         const ssmq_engine_extent extent = {.n_sequences = 1, .max_segment_tokens = 3};
         const ssmq_prefill call = {.tokens = tokens, .n_tokens = 3, .logits = logits};
         ssmq_err err = {0};
         assert_ok(engine->api->reset(engine, &extent, &err), &err);
         if (engine->api->prefill(engine, &call, &err) != SSMQ_NUMERIC) {
-            fail_msg("place %d of %s went unseen", (int)i / 5, precisions[i % 5]);
+            fail_msg("place %d of %s went unseen", (int)i / N_PRECISIONS,
+                     precisions[i % N_PRECISIONS]);
         }
         engine->api->close(engine);
         *tensor = sound;
@@ -158,9 +161,13 @@ static void skips_what_it_cannot(void **state) {
     static const struct {
         const char *precision, *scope, *text;
     } cases[] = {
-        {"w8a8-fp8", "all", "the CPU engine has no fp8 products"},
-        {"w8a8", "only:conv1d", "conv1d is not quantized: it is no matrix product"},
-        {"w8a8", "only:embeddings", "embeddings are not quantized: a look-up is no product"},
+        {"w8a8", "only:conv1d",
+         "conv1d cannot be quantized: depthwise, K values a channel; not a matrix product"},
+        {"w4a8", "only:0.out_proj,1.conv1d",
+         "conv1d cannot be quantized: depthwise, K values a channel; not a matrix product"},
+        {"w8a8-fp8", "only:lm_head,embeddings",
+         "embeddings cannot be quantized: a table look-up, not a product; shared with a tied "
+         "lm_head"},
     };
     const struct checkpoint_options options = {.V = 64};
     ssmq_model *model = cpu_fixture_model(&options);
@@ -191,6 +198,11 @@ static void skips_what_it_cannot(void **state) {
     assert_int_equal(engine->api->supports(engine, &wide, &spec, &err), SSMQ_SKIP);
     assert_string_equal(err.text, "integer sums over 133145 columns may leave int32");
     wide.di = 133144;
+    assert_int_equal(engine->api->supports(engine, &wide, &spec, NULL), SSMQ_OK);
+    wide.di = SSMQ_MAX_INNER;
+    spec = cpu_fixture_spec(model, "w8a8-fp8", "all");
+    assert_int_equal(engine->api->supports(engine, &wide, &spec, NULL), SSMQ_OK);
+    spec = cpu_fixture_spec(model, "w4a8:channel", "all");
     assert_int_equal(engine->api->supports(engine, &wide, &spec, NULL), SSMQ_OK);
     engine->api->close(engine);
     ssmq_model_close(model);
@@ -230,20 +242,24 @@ static void counts_what_is_stored(void **state) {
     const int64_t linear = 164 * 32 + 32 * 64, head = 64 * 32;
     const int64_t others = 32 + 64 + 96 * 5, ssm = 4 * 3 * 4;
     const struct {
-        const char *precision;
+        const char *precision, *scope;
         int64_t bytes;
     } cases[] = {
-        {"fp32", 4 * head + 2 * (4 * linear + 4 * others + ssm) + 4 * 32},
-        {"bf16", 2 * head + 2 * (2 * linear + 2 * others + ssm) + 2 * 32},
-        {"w8a8", 2 * head + 2 * (linear + 4 * (164 + 32) + 2 * others + ssm) + 2 * 32},
-        {"w4a8", 2 * head + 2 * (linear / 2 + 4 * (164 + 32) + 2 * others + ssm) + 2 * 32},
-        {"fp32:w4a16:g32",
+        {"fp32", "all", 4 * head + 2 * (4 * linear + 4 * others + ssm) + 4 * 32},
+        {"bf16", "all", 2 * head + 2 * (2 * linear + 2 * others + ssm) + 2 * 32},
+        {"w8a8", "all", 2 * head + 2 * (linear + 4 * (164 + 32) + 2 * others + ssm) + 2 * 32},
+        {"w4a8", "all", 2 * head + 2 * (linear / 2 + 4 * (164 + 32) + 2 * others + ssm) + 2 * 32},
+        {"w8a8-fp8", "all", 2 * head + 2 * (linear + 4 * (164 + 32) + 2 * others + ssm) + 2 * 32},
+        {"fp32:w4a16:g32", "all",
          4 * head + 2 * (linear / 2 + 4 * (164 + 2 * 32) + 4 * others + ssm) + 4 * 32},
+        /* A head of its own numbers leaves the tied embeddings theirs. */
+        {"w8a8", "only:lm_head",
+         head + 4 * 64 + 2 * head + 2 * (2 * linear + 2 * others + ssm) + 2 * 32},
     };
     const struct checkpoint_options options = {.V = 64};
     ssmq_model *model = cpu_fixture_model(&options);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        ssmq_engine *engine = cpu_fixture_engine(model, cases[i].precision, "all", 1);
+        ssmq_engine *engine = cpu_fixture_engine(model, cases[i].precision, cases[i].scope, 1);
         const ssmq_engine_extent extent = {.n_sequences = 3, .max_segment_tokens = 8};
         ssmq_engine_stats stats;
         ssmq_err err = {0};
@@ -282,6 +298,21 @@ static void says_what_it_is(void **state) {
     assert_true(facts.cpu_name[0] != '\0');
     assert_int_equal(facts.n_threads, 3);
     engine->api->close(engine);
+    static const struct {
+        const char *precision, *compute_type;
+    } sums[] = {{"w8a8", "int32 (exact sgemm sums)"},
+                {"w4a4:channel", "int32 (exact sgemm sums)"},
+                {"w8a8-fp8", "fp32 (sgemm)"},
+                {"w4a16", "fp32 (sgemm)"}};
+    const struct checkpoint_options small = {.V = 64};
+    ssmq_model *model = cpu_fixture_model(&small);
+    for (size_t i = 0; i < sizeof sums / sizeof sums[0]; i++) {
+        engine = cpu_fixture_engine(model, sums[i].precision, "all", 1);
+        engine->api->describe(engine, &facts);
+        assert_string_equal(facts.compute_type, sums[i].compute_type);
+        engine->api->close(engine);
+    }
+    ssmq_model_close(model);
 }
 
 int main(void) {

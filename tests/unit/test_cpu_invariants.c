@@ -15,7 +15,8 @@
 
 enum { CHUNK = 64, B = 3, T = 200 };
 
-static const char *const precisions[] = {"fp32", "bf16", "fp16", "w8a8", "w4a4:g8", "w4a16"};
+static const char *const precisions[] = {"fp32",    "bf16",     "fp16", "w8a8",
+                                         "w4a4:g8", "w8a8-fp8", "w4a16"};
 enum { N_PRECISIONS = sizeof precisions / sizeof precisions[0] };
 
 /* Odd sizes, so that rows begin at every alignment; narrow blocks, so that products are small. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* engine/cpu/products and round: integer sums against int64 loops, float products against fp64, and
- * rounding against the scalar definition. */
+/* engine/cpu/products and round: integer sums against int64 loops, float and fp8 products against
+ * fp64, and rounding against the scalar definition. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "engine/cpu/cpu.h"
+#include "quant/e4m3.h"
 #include "support/cpu_fixture.h"
 
 enum { MAX_ROWS = 300, MAX_OUT = 1100 };
@@ -35,7 +36,7 @@ static void bench_init(bench *b, int64_t rows, int64_t columns, int64_t group) {
     const int64_t padded = (MAX_ROWS / CPU_TILE_ROWS + 1) * CPU_TILE_ROWS;
     memset(b, 0, sizeof *b);
     b->e.n_threads = 2;
-    b->e.buffers.integers = floats(padded * columns);
+    b->e.buffers.quantized = floats(padded * columns);
     b->e.buffers.scales = floats(padded);
     b->e.buffers.scratch_floats = 2 * CPU_TILE_ROWS * CPU_TILE_OUT;
     b->e.buffers.scratch = floats(2 * b->e.buffers.scratch_floats);
@@ -44,14 +45,15 @@ static void bench_init(bench *b, int64_t rows, int64_t columns, int64_t group) {
     b->linear.rows = rows;
     b->linear.columns = columns;
     b->linear.n_blocks = 1;
-    b->linear.has_integer = group > 0;
+    b->linear.has_quantized = group > 0;
+    b->linear.has_integer_sums = true;
     b->linear.a_format = SSMQ_FORMAT_INT8;
     b->linear.w = floats(rows * columns);
     b->linear.bias = floats(rows);
     const int64_t n_scales = group > 0 ? (columns + group - 1) / group : 1;
     b->linear.scales = floats(rows * n_scales);
     b->linear.blocks[0] = (cpu_block){.rows = rows,
-                                      .is_integer = group > 0,
+                                      .is_quantized = group > 0,
                                       .w = b->linear.w,
                                       .scales = b->linear.scales,
                                       .n_scales = n_scales,
@@ -59,8 +61,9 @@ static void bench_init(bench *b, int64_t rows, int64_t columns, int64_t group) {
 }
 
 static void bench_free(bench *b) {
-    float *all[] = {b->e.buffers.integers, b->e.buffers.scales, b->e.buffers.scratch, b->x, b->y,
-                    b->linear.w,           b->linear.bias,      b->linear.scales};
+    float *all[] = {
+        b->e.buffers.quantized, b->e.buffers.scales, b->e.buffers.scratch, b->x, b->y, b->linear.w,
+        b->linear.bias,         b->linear.scales};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ssmq_free(all[i]);
 }
 
@@ -208,6 +211,64 @@ static void float_rows_stand_alone(void **state) {
     }
 }
 
+/* Rows of fp8 products keep their bits in any company too, groups included, and are near the fp64
+ * sum of terms that are exact there. */
+static void fp8_rows_stand_alone(void **state) {
+    (void)state;
+    static const struct {
+        int64_t outs, columns, group;
+    } cases[] = {{1, 5, 5}, {24, 768, 768}, {264, 256, 100}, {1030, 96, 96}, {512, 300, 128}};
+    static const int64_t row_counts[] = {1, 64, 65, 256, 300};
+    ssmq_rng rng = ssmq_rng_from_text("fp8_rows_stand_alone");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const int64_t outs = cases[i].outs, columns = cases[i].columns;
+        bench b;
+        bench_init(&b, outs, columns, cases[i].group);
+        b.linear.has_integer_sums = false;
+        b.linear.a_format = SSMQ_FORMAT_FP8_E4M3;
+        const cpu_block *block = &b.linear.blocks[0];
+        for (int64_t j = 0; j < outs * columns; j++) {
+            b.linear.w[j] = ssmq_e4m3_decode((uint8_t)(2 * ssmq_rng_below(&rng, 127)));
+            if (j % 3 == 0) b.linear.w[j] = -b.linear.w[j];
+        }
+        for (int64_t j = 0; j < outs * block->n_scales; j++) {
+            b.linear.scales[j] = 0.5f + (float)ssmq_rng_f64(&rng);
+        }
+        for (int64_t j = 0; j < MAX_ROWS * columns; j++) {
+            const bool is_repeated = j >= 50 * columns;
+            b.x[j] = is_repeated ? b.x[j - 50 * columns] : (float)ssmq_rng_normal(&rng);
+        }
+        float first[50 * MAX_OUT];
+        multiply(&b, MAX_ROWS, false);
+        memcpy(first, b.y, (size_t)(50 * outs) * sizeof *first);
+        for (size_t c = 0; c < sizeof row_counts / sizeof row_counts[0]; c++) {
+            multiply(&b, row_counts[c], false);
+            for (int64_t r = 0; r < row_counts[c]; r++) {
+                assert_memory_equal(b.y + r * outs, first + r % 50 * outs,
+                                    (size_t)outs * sizeof *first);
+            }
+        }
+        multiply(&b, 50, true);
+        for (int64_t j = 0; j < 50 * outs; j++) {
+            const float *x = b.x + j / outs * columns, *w = b.linear.w + j % outs * columns;
+            double sum = 0.0, magnitude = 0.0;
+            float absmax = 0.0f;
+            for (int64_t k = 0; k < columns; k++) absmax = fmaxf(absmax, fabsf(x[k]));
+            const float s_x = absmax / 448.0f;
+            for (int64_t k = 0; k < columns; k++) {
+                const int64_t scale = j % outs * block->n_scales + k / cases[i].group;
+                const double term = (double)ssmq_e4m3_round(x[k] / s_x) * (double)w[k] *
+                                    (double)s_x * (double)b.linear.scales[scale];
+                sum += term;
+                magnitude += fabs(term);
+            }
+            assert_true(fabs(sum - (double)first[j]) <= 5e-7 * magnitude);
+            assert_true(fabs(sum - (double)b.y[j]) <= 5e-7 * magnitude);
+        }
+        bench_free(&b);
+    }
+}
+
 static void assert_rounds(float x, ssmq_dtype dtype) {
     float got = x;
     const float expected = ssmq_round_to(x, dtype);
@@ -239,9 +300,8 @@ static void rounds_like_the_scalar(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(integer_sums_are_exact),
-        cmocka_unit_test(widest_sum_fits),
-        cmocka_unit_test(float_rows_stand_alone),
+        cmocka_unit_test(integer_sums_are_exact), cmocka_unit_test(widest_sum_fits),
+        cmocka_unit_test(float_rows_stand_alone), cmocka_unit_test(fp8_rows_stand_alone),
         cmocka_unit_test(rounds_like_the_scalar),
     };
     return cmocka_run_group_tests_name("cpu_products", tests, NULL, NULL);

@@ -74,7 +74,7 @@ static void sums_of_the_demo_text(void **state) {
         engine->api->close(engine);
         ssmq_free(expected);
     }
-    assert_int_equal(n_precisions, 11);
+    assert_int_equal(n_precisions, 13);
     ssmq_model_close(model);
     ssmq_free(ids);
     ssmq_json_free(golden);

@@ -35,6 +35,7 @@ static void lists_every_module(void **state) {
         assert_true(info.columns == layer[i % 7].columns);
         assert_int_equal(info.included, layer[i % 7].included);
         assert_int_equal(info.reason[0] == '\0', info.included);
+        assert_int_equal(info.is_product, i % 7 < 6);
     }
     /* The blocks fill in_proj. */
     ssmq_module_info dt = ssmq_modules_get(&s, 4);
@@ -45,6 +46,11 @@ static void lists_every_module(void **state) {
     assert_string_equal(head.name, "lm_head");
     assert_true(embeddings.layer == -1 && head.layer == -1 && !head.included);
     assert_true(head.rows == 50288 && head.columns == 768 && embeddings.rows == 50288);
+    assert_true(head.is_product && !embeddings.is_product);
+    assert_string_equal(embeddings.reason,
+                        "a table look-up, not a product; shared with a tied lm_head");
+    assert_string_equal(ssmq_modules_get(&s, 6).reason,
+                        "depthwise, K values a channel; not a matrix product");
     assert_string_equal(head.reason, "not a mixer projection; name it to include it");
 }
 
@@ -73,11 +79,36 @@ static void groups_count(void **state) {
     assert_int_equal(ssmq_modules_count(&s), 9);
 }
 
+/* Groups and single modules are the same list. */
+static void groups_stand_for_all(void **state) {
+    (void)state;
+    ssmq_shape s;
+    int n = 0;
+    assert_int_equal(ssmq_shape_read(&s, "random:mamba2-130m", NULL), SSMQ_OK);
+    for (int i = 0; i < SSMQ_N_MODULES; i++) {
+        const ssmq_module_group group = ssmq_modules_group(&s, i);
+        const int n_modules = group.n_layers > 0 ? group.n_layers : 1;
+        assert_int_equal(group.n_layers, i < 7 ? 24 : 0);
+        assert_int_equal(group.info.layer, i < 7 ? 0 : -1);
+        for (int k = 0; k < n_modules; k++) {
+            const ssmq_module_info info = ssmq_modules_get(&s, i < 7 ? 7 * k + i : 24 * 7 + i - 7);
+            assert_int_equal(info.module, group.info.module);
+            assert_int_equal(info.layer, i < 7 ? group.info.layer + k : -1);
+            assert_true(info.rows == group.info.rows && info.columns == group.info.columns);
+            assert_string_equal(info.name, group.info.name);
+            assert_string_equal(info.reason, group.info.reason);
+        }
+        n += n_modules;
+    }
+    assert_int_equal(n, ssmq_modules_count(&s));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_every_module),
         cmocka_unit_test(names_and_masks),
         cmocka_unit_test(groups_count),
+        cmocka_unit_test(groups_stand_for_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,11 @@ static void formats_and_methods(void **state) {
         assert_int_equal(ssmq_precision_parse(&p, methods[i].precision, NULL), SSMQ_OK);
         assert_string_equal(ssmq_precision_calib_method(&p), methods[i].method);
     }
+    static const char *const ladder[] = {"fp32", "fp16",     "bf16",  "w8a8", "w4a8",
+                                         "w4a4", "w8a8-fp8", "w8a16", "w4a16"};
+    for (int i = 0; i < 9; i++) assert_string_equal(ssmq_precision_ladder(i), ladder[i]);
+    assert_null(ssmq_precision_ladder(9));
+    assert_null(ssmq_precision_ladder(-1));
     for (int i = 0; i < SSMQ_N_FORMATS; i++) {
         ssmq_format format = SSMQ_N_FORMATS;
         assert_true(ssmq_format_from_name(ssmq_format_get((ssmq_format)i)->name, &format));
@@ -125,13 +130,40 @@ static void formats_and_methods(void **state) {
     assert_int_equal(format, SSMQ_FORMAT_INT4);
 }
 
+static void sums_and_bytes(void **state) {
+    (void)state;
+    static const struct {
+        const char *precision;
+        bool has_integer_sums;
+        int64_t bytes; /* of [3, 129] */
+    } cases[] = {
+        {"fp32", false, 4 * 3 * 129},
+        {"bf16", false, 2 * 3 * 129},
+        {"w8a8", true, 3 * (129 + 4)},
+        {"w4a8", true, 3 * (65 + 2 * 4)},
+        {"w4a4:channel", true, 3 * (65 + 4)},
+        {"w8a8-fp8", false, 3 * (129 + 4)},
+        {"w8a16:g64", false, 3 * (129 + 3 * 4)},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ssmq_precision p;
+        assert_int_equal(ssmq_precision_parse(&p, cases[i].precision, NULL), SSMQ_OK);
+        assert_int_equal(ssmq_precision_has_integer_sums(&p), cases[i].has_integer_sums);
+        assert_true(ssmq_precision_weight_bytes(&p, 3, 129) == cases[i].bytes);
+    }
+}
+
 static void assert_block(const float *x, int64_t n, ssmq_format format, float scale,
                          const int8_t *q) {
     int8_t got[8];
+    float values[8], decoded[8];
     assert_in_range(n, 1, 8);
     const float got_scale = ssmq_quantize_block(x, n, format, got);
     assert_memory_equal(&got_scale, &scale, sizeof scale);
     assert_memory_equal(got, q, (size_t)n);
+    assert_true(ssmq_quantize_values(x, n, format, values) == scale);
+    ssmq_quantize_decode(got, n, format, decoded);
+    for (int64_t i = 0; i < n; i++) assert_true(values[i] == decoded[i]);
 }
 
 static void blocks_by_hand(void **state) {
@@ -152,6 +184,29 @@ static void blocks_by_hand(void **state) {
     const float subnormal[] = {190.0f * 0x1p-149f, -190.0f * 0x1p-149f};
     const int8_t clamped[] = {127, -127};
     assert_block(subnormal, 2, SSMQ_FORMAT_INT8, 0x1p-149f, clamped);
+}
+
+/* Codes 0x7E = 448, 0x76 = 224, 0x38 = 1, 0x3C = 1.5, 0x01 = 2^-9, 0x08 = 2^-6. */
+static void fp8_blocks_by_hand(void **state) {
+    (void)state;
+    const float x[] = {448.0f, -224.0f, 1.0f, 1.5625f, 0x1p-9f, 0x1p-10f, -0.0f, 0x1.Ep-7f};
+    const int8_t q[] = {0x7E, (int8_t)0xF6, 0x38, 0x3C, 0x01, 0x00, (int8_t)0x80, 0x08};
+    assert_block(x, 8, SSMQ_FORMAT_FP8_E4M3, 1.0f, q); /* 1.5625, 2^-10, the last: ties */
+    const float scaled[] = {-7.0f, 3.5f, 0x1p-6f};
+    const int8_t scaled_q[] = {(int8_t)0xFE, 0x76, 0x38};
+    assert_block(scaled, 3, SSMQ_FORMAT_FP8_E4M3, 0x1p-6f, scaled_q);
+    const float zeros[] = {0.0f, 0.0f};
+    const int8_t zeros_q[] = {0, 0};
+    assert_block(zeros, 2, SSMQ_FORMAT_FP8_E4M3, 1.0f, zeros_q);
+    /* 0x1p-149 * 600 / 448 rounds to one step, so the quotient 600 has to saturate. */
+    const float subnormal[] = {600.0f * 0x1p-149f, -600.0f * 0x1p-149f};
+    const int8_t clamped[] = {0x7E, (int8_t)0xFE};
+    assert_block(subnormal, 2, SSMQ_FORMAT_FP8_E4M3, 0x1p-149f, clamped);
+    /* A value that is no number stays none. */
+    const float with_nan[] = {NAN, 1.0f};
+    float values[2];
+    assert_true(isnan(ssmq_quantize_values(with_nan, 2, SSMQ_FORMAT_FP8_E4M3, values)));
+    assert_true(isnan(values[0]));
 }
 
 static void faults_stay_visible(void **state) {
@@ -221,7 +276,8 @@ int main(void) {
         cmocka_unit_test(names_of_the_ladder), cmocka_unit_test(names_that_are_none),
         cmocka_unit_test(formats_and_methods), cmocka_unit_test(blocks_by_hand),
         cmocka_unit_test(faults_stay_visible), cmocka_unit_test(weights_by_channel_and_group),
-        cmocka_unit_test(int4_two_to_a_byte),
+        cmocka_unit_test(int4_two_to_a_byte),  cmocka_unit_test(fp8_blocks_by_hand),
+        cmocka_unit_test(sums_and_bytes),
     };
     return cmocka_run_group_tests_name("quant", tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -180,11 +181,77 @@ static void stored_bytes(void **state) {
     }
 }
 
+/* Row blocks of in_proj [3352, 768] in every precision: bytes of their weights and scales. */
+static void row_blocks_have_bytes(void **state) {
+    (void)state;
+    static const struct {
+        const char *name;
+        int64_t rows;
+        uint32_t mask;
+    } blocks[] = {{"z", 1536, Z}, {"x", 1536, X}, {"B", 128, B}, {"C", 128, C}, {"dt", 24, DT}};
+    static const struct {
+        const char *precision;
+        int64_t row_bytes; /* of 768 weights and their scales */
+    } cases[] = {{"w8a8", 768 + 4},     {"w8a8-fp8", 768 + 4},  {"w8a16", 768 + 4},
+                 {"w4a8", 384 + 4 * 6}, {"w4a4", 384 + 4 * 6},  {"w4a16", 384 + 4 * 6},
+                 {"w4a8:channel", 388}, {"w4a8:g500", 384 + 8}, {"w8a8:g32", 768 + 4 * 24}};
+    const ssmq_shape shape = shape_130m();
+    ssmq_spec none;
+    assert_int_equal(resolve(&none, "w8a8", "none", NULL), SSMQ_OK);
+    const int64_t plain = ssmq_spec_weight_bytes(&none, &shape);
+    for (int i = 0; i < 5; i++) {
+        char scope[SSMQ_SCOPE_BYTES];
+        (void)snprintf(scope, sizeof scope, "only:3.in_proj.%s", blocks[i].name);
+        for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+            ssmq_spec spec;
+            assert_int_equal(resolve(&spec, cases[k].precision, scope, NULL), SSMQ_OK);
+            assert_int_equal(spec.layer_modules[3], blocks[i].mask);
+            assert_int_equal(spec.layer_modules[2] | spec.layer_modules[4], 0);
+            assert_int_equal(ssmq_spec_check(&spec, &shape, NULL), SSMQ_OK);
+            const int64_t saved = blocks[i].rows * (2 * 768 - cases[k].row_bytes);
+            assert_true(ssmq_spec_weight_bytes(&spec, &shape) == plain - saved);
+        }
+    }
+}
+
+static void what_is_no_product(void **state) {
+    (void)state;
+    static const struct {
+        const char *scope, *text;
+    } cases[] = {
+        {"only:conv1d",
+         "conv1d cannot be quantized: depthwise, K values a channel; not a matrix product"},
+        {"only:23.conv1d",
+         "conv1d cannot be quantized: depthwise, K values a channel; not a matrix product"},
+        {"only:in_proj,embeddings",
+         "embeddings cannot be quantized: a table look-up, not a product; shared with a tied "
+         "lm_head"},
+    };
+    const ssmq_shape shape = shape_130m();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ssmq_spec spec;
+        ssmq_err err = {0};
+        assert_int_equal(resolve(&spec, "w8a8", cases[i].scope, &err), SSMQ_OK);
+        assert_int_equal(ssmq_spec_check(&spec, &shape, &err), SSMQ_SKIP);
+        assert_string_equal(err.text, cases[i].text);
+    }
+    static const char *const good[] = {"all", "none", "only:lm_head", "except:conv1d,embeddings"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        ssmq_spec spec;
+        assert_int_equal(resolve(&spec, "w8a8", good[i], NULL), SSMQ_OK);
+        assert_int_equal(ssmq_spec_check(&spec, &shape, NULL), SSMQ_OK);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(selects),      cmocka_unit_test(unquantized_has_no_scope),
-        cmocka_unit_test(faults),       cmocka_unit_test(longest_scopes),
+        cmocka_unit_test(selects),
+        cmocka_unit_test(unquantized_has_no_scope),
+        cmocka_unit_test(faults),
+        cmocka_unit_test(longest_scopes),
         cmocka_unit_test(stored_bytes),
+        cmocka_unit_test(row_blocks_have_bytes),
+        cmocka_unit_test(what_is_no_product),
     };
     return cmocka_run_group_tests_name("scope", tests, NULL, NULL);
 }

@@ -44,7 +44,7 @@ static ssmq_status take_activations(cpu_engine *e, ssmq_err *err) {
     SSMQ_TRY(
         take(&b->gram, grams * CPU_CHUNK_TOKENS * CPU_CHUNK_TOKENS, sizeof(float), bytes, err));
     if (ssmq_precision_is_quantized(&e->spec.precision)) {
-        SSMQ_TRY(take(&b->integers, b->rows * wide, sizeof(float), bytes, err));
+        SSMQ_TRY(take(&b->quantized, b->rows * wide, sizeof(float), bytes, err));
         SSMQ_TRY(take(&b->scales, b->rows, sizeof(float), bytes, err));
     }
     SSMQ_TRY(take(&b->listed, b->rows, sizeof *b->listed, bytes, err));
@@ -81,7 +81,7 @@ ssmq_status cpu_buffers_init(cpu_engine *e, ssmq_err *err) {
 void cpu_buffers_free(cpu_engine *e) {
     cpu_buffers *b = &e->buffers;
     void *const all[] = {e->state.ssm, e->state.conv, b->residual, b->u,    b->zxbcdt,
-                         b->xbc,       b->dt,         b->y,        b->gram, b->integers,
+                         b->xbc,       b->dt,         b->y,        b->gram, b->quantized,
                          b->scales,    b->listed,     b->targets,  b->nll,  b->tokens,
                          b->logits,    b->scratch};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ssmq_free(all[i]);

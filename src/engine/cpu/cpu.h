@@ -15,12 +15,14 @@
  *
  * Determinism: a float product of prefill is cut into tiles of fixed height, each one
  * single-threaded BLAS call, and decode takes one row at a time in loops of our own; so neither the
- * number of threads nor the other rows of a batch change a bit. */
+ * number of threads nor the other rows of a batch change a bit. Products of fp8 values are such
+ * float products; those of integers are exact in any order. */
 #ifndef SSMQ_ENGINE_CPU_CPU_H
 #define SSMQ_ENGINE_CPU_CPU_H
 
 #include "base/status.h"
 #include "engine/engine.h"
+#include "engine/reuse.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -41,9 +43,9 @@ enum {
 /* Output channels of a linear layer that are computed alike. */
 typedef struct cpu_block {
     int64_t first_row, rows;
-    bool is_integer; /* w holds integers and activations are quantized */
-    float *w;        /* [rows, columns], in the linear's own slab */
-    float *scales;   /* [rows, n_scales] of an integer block */
+    bool is_quantized; /* w holds values of a format, to be scaled, and activations likewise */
+    float *w;          /* [rows, columns], in the linear's own slab */
+    float *scales;     /* [rows, n_scales] of a quantized block */
     int64_t n_scales;
     int64_t group_columns; /* columns a scale; all of them if n_scales is 1 */
 } cpu_block;
@@ -53,13 +55,14 @@ enum { CPU_MAX_BLOCKS = SSMQ_IN_PROJ_BLOCKS };
 /* y = W x + bias */
 typedef struct cpu_linear {
     int64_t rows, columns;
-    float *w;      /* [rows, columns]: values, or integers of integer blocks */
-    float *scales; /* of all integer blocks */
+    float *w;      /* [rows, columns]: weights, or unscaled values of quantized blocks */
+    float *scales; /* of all quantized blocks */
     float *bias;   /* [rows], NULL if none */
     int n_blocks;
     cpu_block blocks[CPU_MAX_BLOCKS];
-    bool has_integer;
-    ssmq_format a_format; /* of integer blocks' activations */
+    bool has_quantized;
+    bool has_integer_sums; /* of quantized blocks: both formats are integers */
+    ssmq_format a_format;  /* of quantized blocks' activations */
 } cpu_linear;
 
 typedef struct cpu_layer {
@@ -99,8 +102,8 @@ typedef struct cpu_buffers {
     float *dt;        /* [rows, H] */
     float *y;         /* [rows, max(d, di)] */
     float *gram;      /* [B, G, chunks, Q, Q]: C B^T */
-    float *integers;  /* [rows, max(d, di)] quantized activations */
-    float *scales;    /* [rows] */
+    float *quantized; /* [rows, max(d, di)] activations as values of their format */
+    float *scales;    /* [rows] of those */
     int64_t *listed;  /* [rows] rows whose logits are wanted, */
     int32_t *targets; /* [rows] their targets */
     float *nll;       /* [rows] and the negative log likelihoods of those */
@@ -125,6 +128,9 @@ typedef struct cpu_engine {
     cpu_buffers buffers;
     int64_t row_tokens; /* T of the rows in the buffers */
     int64_t last_call_ns;
+    ssmq_reuse *reuse; /* NULL: none */
+    bool is_reused;    /* the extent has a reuse_key, and the state is not to be trusted */
+    int64_t computed_layer_tokens, reused_layer_tokens;
 } cpu_engine;
 
 /* weights.c.  Owns: *out, cpu_weights_free().  Fails: NOMEM. */

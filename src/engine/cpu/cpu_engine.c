@@ -26,6 +26,18 @@ static ssmq_status open_cpu(ssmq_engine **out, const ssmq_engine_options *option
     /* Threads are ours: one BLAS call is one thread's tile. */
     openblas_set_num_threads(1);
     *out = &e->base;
+    return options->reuse_bytes > 0 ? ssmq_reuse_open(&e->reuse, options->reuse_bytes, err)
+                                    : SSMQ_OK;
+}
+
+/* Widest sum of a product's columns that share a scale. */
+static ssmq_status check_sums(const ssmq_shape *shape, const ssmq_precision *p, ssmq_err *err) {
+    const int64_t columns = p->group_size > 0 ? p->group_size : shape->di;
+    const double largest = ssmq_format_get(p->w_format)->qmax * ssmq_format_get(p->a_format)->qmax;
+    if (ssmq_precision_has_integer_sums(p) && (double)columns * largest > (double)INT32_MAX) {
+        return SSMQ_FAIL(err, SKIP, "integer sums over %lld columns may leave int32",
+                         (long long)columns);
+    }
     return SSMQ_OK;
 }
 
@@ -33,30 +45,14 @@ static ssmq_status supports_cpu(ssmq_engine *engine, const ssmq_shape *shape, co
                                 ssmq_err *err) {
     const ssmq_precision *p = &spec->precision;
     (void)engine;
-    if (p->w_format == SSMQ_FORMAT_FP8_E4M3 || p->a_format == SSMQ_FORMAT_FP8_E4M3) {
-        return SSMQ_FAIL(err, SKIP, "the CPU engine has no fp8 products");
-    }
     if (p->w_format == SSMQ_FORMAT_FLOAT && p->a_format != SSMQ_FORMAT_FLOAT) {
         return SSMQ_FAIL(err, SKIP, "quantized activations need quantized weights");
     }
-    const int64_t sum_columns = p->group_size > 0 ? p->group_size : shape->di;
-    if (p->a_format == SSMQ_FORMAT_INT8 && p->w_format == SSMQ_FORMAT_INT8 &&
-        sum_columns > INT32_MAX / (127 * 127)) {
-        return SSMQ_FAIL(err, SKIP, "integer sums over %lld columns may leave int32",
-                         (long long)sum_columns);
-    }
+    SSMQ_TRY(check_sums(shape, p, err));
     if (p->state_dtype != SSMQ_F32) {
         return SSMQ_FAIL(err, SKIP, "the CPU engine keeps the recurrent state in fp32");
     }
-    for (int64_t i = 0; i < shape->L; i++) {
-        if ((spec->layer_modules[i] & SSMQ_MODULE_BIT(SSMQ_CONV1D)) != 0) {
-            return SSMQ_FAIL(err, SKIP, "conv1d is not quantized: it is no matrix product");
-        }
-    }
-    if ((spec->model_modules & SSMQ_MODULE_BIT(SSMQ_EMBEDDINGS)) != 0) {
-        return SSMQ_FAIL(err, SKIP, "embeddings are not quantized: a look-up is no product");
-    }
-    return SSMQ_OK;
+    return ssmq_spec_check(spec, shape, err);
 }
 
 static ssmq_status load_cpu(ssmq_engine *engine, const ssmq_model *model, const ssmq_spec *spec,
@@ -69,6 +65,7 @@ static ssmq_status load_cpu(ssmq_engine *engine, const ssmq_model *model, const 
     e->shape = model->shape;
     e->spec = *spec;
     SSMQ_TRY(cpu_weights_init(&e->weights, model, spec, err));
+    if (e->reuse != NULL) ssmq_reuse_begin_load(e->reuse, model, spec);
     e->is_loaded = true;
     return SSMQ_OK;
 }
@@ -80,7 +77,14 @@ static ssmq_status reset_cpu(ssmq_engine *engine, const ssmq_engine_extent *exte
         return SSMQ_FAIL(err, CONFIG, "an extent needs a sequence and a token");
     }
     e->extent = *extent;
-    return cpu_buffers_init(e, err);
+    e->is_reused = false;
+    SSMQ_TRY(cpu_buffers_init(e, err));
+    if (e->reuse == NULL) return SSMQ_OK;
+    ssmq_reuse_begin_tokens(e->reuse, extent, e->segment_tokens);
+    e->is_reused = extent->reuse_key != NULL;
+    /* The caller's bytes are not ours after this call. */
+    e->extent.reuse_key = NULL;
+    return SSMQ_OK;
 }
 
 static ssmq_status check_ready(const cpu_engine *e, ssmq_err *err) {
@@ -134,6 +138,7 @@ static ssmq_status prefill_cpu(ssmq_engine *engine, const ssmq_prefill *call, ss
     cpu_engine *e = self(engine);
     const int64_t start_ns = ssmq_now_ns();
     SSMQ_TRY(check_ready(e, err));
+    if (e->is_reused) SSMQ_CHECK(e->state.position + call->n_tokens <= e->extent.reuse_tokens, err);
     const int64_t n = e->extent.n_sequences * call->n_tokens;
     SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->tokens, n, 0, err));
     if (call->targets != NULL)
@@ -173,6 +178,7 @@ static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq
     const int64_t B = e->extent.n_sequences;
     const int64_t start_ns = ssmq_now_ns();
     SSMQ_TRY(check_ready(e, err));
+    SSMQ_CHECK(!e->is_reused, err);
     SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->first, B, 0, err));
     if (call->forced != NULL)
         SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->forced, B * call->n_steps, 0, err));
@@ -190,7 +196,7 @@ static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq
 
 /* Buffers are taken once for all phases, so the peak of each phase is what stands. */
 static void take_stats_cpu(ssmq_engine *engine, ssmq_engine_stats *out) {
-    const cpu_engine *e = self(engine);
+    cpu_engine *e = self(engine);
     memset(out, 0, sizeof *out);
     out->sm_clock_mhz = -1;
     out->memory_clock_mhz = -1;
@@ -203,6 +209,10 @@ static void take_stats_cpu(ssmq_engine *engine, ssmq_engine_stats *out) {
     out->peak_bytes =
         out->weight_bytes + out->state_bytes + out->activation_bytes + out->workspace_bytes;
     out->last_call_ns = e->last_call_ns;
+    out->computed_layer_tokens = e->computed_layer_tokens;
+    out->reused_layer_tokens = e->reused_layer_tokens;
+    e->computed_layer_tokens = 0;
+    e->reused_layer_tokens = 0;
 }
 
 static bool alive_cpu(ssmq_engine *engine) {
@@ -215,6 +225,7 @@ static void close_cpu(ssmq_engine *engine) {
     cpu_engine *e = self(engine);
     cpu_buffers_free(e);
     cpu_weights_free(&e->weights, e->shape.L);
+    ssmq_reuse_close(e->reuse);
     ssmq_free(e);
 }
 
@@ -235,6 +246,12 @@ static void read_cpu_name(char *out, size_t out_bytes) {
     (void)fclose(file);
 }
 
+/* What the products of quantized modules are summed in; before load() those of integers. */
+static const char *compute_type(const cpu_engine *e) {
+    const bool is_integer = !e->is_loaded || ssmq_precision_has_integer_sums(&e->spec.precision);
+    return is_integer ? "int32 (exact sgemm sums)" : "fp32 (sgemm)";
+}
+
 static void describe_cpu(ssmq_engine *engine, ssmq_engine_facts *out) {
     const cpu_engine *e = self(engine);
     const char *version = strchr(openblas_get_config(), ' ');
@@ -244,7 +261,7 @@ static void describe_cpu(ssmq_engine *engine, ssmq_engine_facts *out) {
     memset(out, 0, sizeof *out);
     ssmq_field_set(out->device, sizeof out->device, "cpu");
     ssmq_field_set(out->quant_backend, sizeof out->quant_backend, backend);
-    ssmq_field_set(out->compute_type, sizeof out->compute_type, "int32 (exact sgemm sums)");
+    ssmq_field_set(out->compute_type, sizeof out->compute_type, compute_type(e));
     ssmq_field_set(out->timer, sizeof out->timer, "host clock");
     ssmq_field_set(out->memory_source, sizeof out->memory_source, "allocator; weights as stored");
     read_cpu_name(out->cpu_name, sizeof out->cpu_name);

@@ -61,12 +61,33 @@ static ssmq_status forward_layer(cpu_engine *e, int64_t layer_idx, int64_t T, bo
     return SSMQ_OK;
 }
 
+/* The input of the first layer that is computed; returns which that is. */
+static int64_t begin(cpu_engine *e, const int32_t *tokens, int64_t stride, int64_t T) {
+    const int64_t n = e->extent.n_sequences * T * e->shape.d;
+    const float *start = e->is_reused ? ssmq_reuse_start(e->reuse) : NULL;
+    if (start == NULL) {
+        embed(e, tokens, stride, T);
+        return 0;
+    }
+    memcpy(e->buffers.residual, start, (size_t)n * sizeof *start);
+    return ssmq_reuse_first_layer(e->reuse);
+}
+
 ssmq_status cpu_forward(cpu_engine *e, const int32_t *tokens, int64_t stride, int64_t T,
                         bool is_decode, ssmq_err *err) {
+    const int64_t rows = e->extent.n_sequences * T, L = e->shape.L;
     e->row_tokens = T;
-    embed(e, tokens, stride, T);
-    for (int64_t i = 0; i < e->shape.L; i++) {
+    const int64_t first = begin(e, tokens, stride, T);
+    for (int64_t i = first; i < L; i++) {
+        float *keep = e->is_reused ? ssmq_reuse_keep(e->reuse, i) : NULL;
+        if (keep != NULL) {
+            memcpy(keep, e->buffers.residual, (size_t)(rows * e->shape.d) * sizeof *keep);
+        }
         SSMQ_TRY(forward_layer(e, i, T, is_decode, err));
     }
+    if (e->is_reused) ssmq_reuse_end_segment(e->reuse, T);
+    if (is_decode) return SSMQ_OK;
+    e->computed_layer_tokens += (L - first) * rows;
+    e->reused_layer_tokens += first * rows;
     return SSMQ_OK;
 }

@@ -3,7 +3,11 @@
  *
  * Integer products also run in fp32 and are exact: every operand is an integer of at most 127, so
  * a sum over at most 1040 columns stays below 2^24, where fp32 holds every integer and no order of
- * summation or fused multiply-add can round. Such sums are then added as int32. */
+ * summation or fused multiply-add can round. Such sums are then added as int32.
+ *
+ * Products with fp8 values are exact in fp32 (8 significant bits at most), their sums are not: they
+ * are added in fp32 in the order of the float products, all columns of a scale at once; in a tile
+ * as OpenBLAS has it, in decode as dot() does. */
 #include <math.h>
 #include <string.h>
 
@@ -17,17 +21,6 @@ enum {
     EXACT_COLUMNS = 1024, /* 1024 * 127 * 127 < 2^24 */
     STEP_OUT = 128        /* output channels of a tile of decode, few to keep all threads busy */
 };
-
-/* One token row of activations as integers and their scale. */
-static void quantize_row(const float *x, int64_t n, ssmq_format format, float *out, float *scale) {
-    const float qmax = (float)ssmq_format_get(format)->qmax;
-    const float s = ssmq_quantize_scale(x, n, format);
-    for (int64_t i = 0; i < n; i++) {
-        const float q = rintf(x[i] / s);
-        out[i] = q > qmax ? qmax : (q > -qmax ? q : -qmax);
-    }
-    *scale = s;
-}
 
 /* A tile of the result: `rows` tokens from row0, `outs` channels from out0 of a block. */
 typedef struct tile {
@@ -83,54 +76,68 @@ static int32_t integer_dot(const float *a, const float *b, int64_t n) {
     return sum;
 }
 
-/* As multiply_integers() for one token: weights are read once, in their order. */
-static void multiply_integer_row(const cpu_engine *e, const cpu_product *p, const cpu_block *block,
-                                 const tile *t) {
+/* Columns that a group's scale stands for. */
+static int64_t group_width(const cpu_block *block, int64_t columns, int64_t group) {
+    const int64_t left = columns - group * block->group_columns;
+    return left < block->group_columns ? left : block->group_columns;
+}
+
+/* As multiply_quantized() for one token: weights are read once, in their order. */
+static void multiply_quantized_row(const cpu_engine *e, const cpu_product *p,
+                                   const cpu_block *block, const tile *t) {
     const int64_t columns = p->linear->columns;
-    const float *x = e->buffers.integers + t->row0 * columns;
+    const bool has_integer_sums = p->linear->has_integer_sums;
+    const float *x = e->buffers.quantized + t->row0 * columns;
     const float s_x = e->buffers.scales[t->row0];
     float *y = p->y + t->row0 * p->y_stride + block->first_row;
     for (int64_t n = t->out0; n < t->out0 + t->outs; n++) {
         float sum = 0.0f;
         for (int64_t group = 0; group < block->n_scales; group++) {
             const int64_t first = group * block->group_columns;
-            const int64_t left = columns - first;
-            const int64_t width = left < block->group_columns ? left : block->group_columns;
-            const int32_t acc = integer_dot(block->w + n * columns + first, x + first, width);
-            const float term = (float)acc * s_x * block->scales[n * block->n_scales + group];
+            const int64_t width = group_width(block, columns, group);
+            const float *w = block->w + n * columns + first;
+            const float acc = has_integer_sums ? (float)integer_dot(w, x + first, width)
+                                               : dot(w, x + first, width);
+            const float term = acc * s_x * block->scales[n * block->n_scales + group];
             sum = group > 0 ? sum + term : term;
         }
         y[n] = sum;
     }
 }
 
-/* y = acc * s_x * s_w, left to right, groups added in ascending order (design section 5). */
-static void multiply_integers(const cpu_engine *e, const cpu_product *p, const cpu_block *block,
-                              const tile *t, float *scratch) {
+/* acc [rows, outs] = sums of the tile over the columns of one group, before scales. */
+static void sum_group(const cpu_engine *e, const cpu_product *p, const cpu_block *block,
+                      const tile *t, int64_t group, float *acc) {
     const int64_t columns = p->linear->columns;
-    float *part = scratch;
-    int32_t *sum = (int32_t *)(scratch + CPU_TILE_ROWS * CPU_TILE_OUT);
+    const int64_t width = group_width(block, columns, group);
+    const int64_t step = p->linear->has_integer_sums ? EXACT_COLUMNS : width;
+    int32_t *sum = (int32_t *)(acc + CPU_TILE_ROWS * CPU_TILE_OUT);
+    for (int64_t k = 0; k < width; k += step) {
+        const operands o = {.x = e->buffers.quantized,
+                            .x_stride = columns,
+                            .w = block->w,
+                            .first = group * block->group_columns + k,
+                            .n = width - k < step ? width - k : step};
+        multiply_columns(p, t, &o, acc, t->outs);
+        /* A sum of one step is exact in fp32 as it is. */
+        for (int64_t i = 0; width > step && i < t->rows * t->outs; i++) {
+            sum[i] = (k > 0 ? sum[i] : 0) + (int32_t)acc[i];
+        }
+    }
+    for (int64_t i = 0; width > step && i < t->rows * t->outs; i++) acc[i] = (float)sum[i];
+}
+
+/* y = acc * s_x * s_w, left to right, groups added in ascending order (design section 5). */
+static void multiply_quantized(const cpu_engine *e, const cpu_product *p, const cpu_block *block,
+                               const tile *t, float *scratch) {
     float *y = p->y + t->row0 * p->y_stride + block->first_row + t->out0;
     for (int64_t group = 0; group < block->n_scales; group++) {
-        const int64_t first = group * block->group_columns;
-        const int64_t width =
-            columns - first < block->group_columns ? columns - first : block->group_columns;
-        for (int64_t k0 = 0; k0 < width; k0 += EXACT_COLUMNS) {
-            const operands o = {.x = e->buffers.integers,
-                                .x_stride = columns,
-                                .w = block->w,
-                                .first = first + k0,
-                                .n = width - k0 < EXACT_COLUMNS ? width - k0 : EXACT_COLUMNS};
-            multiply_columns(p, t, &o, part, t->outs);
-            for (int64_t i = 0; i < t->rows * t->outs; i++) {
-                sum[i] = (k0 > 0 ? sum[i] : 0) + (int32_t)part[i];
-            }
-        }
         const float *s_w = block->scales + t->out0 * block->n_scales + group;
+        sum_group(e, p, block, t, group, scratch);
         for (int64_t r = 0; r < t->rows; r++) {
             const float s_x = e->buffers.scales[t->row0 + r];
             for (int64_t n = 0; n < t->outs; n++) {
-                const float term = (float)sum[r * t->outs + n] * s_x * s_w[n * block->n_scales];
+                const float term = scratch[r * t->outs + n] * s_x * s_w[n * block->n_scales];
                 y[r * p->y_stride + n] = group > 0 ? y[r * p->y_stride + n] + term : term;
             }
         }
@@ -149,10 +156,10 @@ static void finish_tile(const cpu_product *p, const cpu_block *block, const tile
 
 static void multiply_tile(const cpu_engine *e, const cpu_product *p, const cpu_block *block,
                           const tile *t, float *scratch) {
-    if (block->is_integer && p->by_row) {
-        multiply_integer_row(e, p, block, t);
-    } else if (block->is_integer) {
-        multiply_integers(e, p, block, t, scratch);
+    if (block->is_quantized && p->by_row) {
+        multiply_quantized_row(e, p, block, t);
+    } else if (block->is_quantized) {
+        multiply_quantized(e, p, block, t, scratch);
     } else {
         float *y = p->y + t->row0 * p->y_stride + block->first_row + t->out0;
         const operands o = {
@@ -166,13 +173,18 @@ static int64_t divide_up(int64_t a, int64_t b) {
     return (a + b - 1) / b;
 }
 
+/* Columns of the shortest sum of the block. */
+static int64_t least_columns(const cpu_block *block, int64_t columns) {
+    return block->is_quantized ? group_width(block, columns, block->n_scales - 1) : columns;
+}
+
 /* Tiles of all tokens and channels of one block, spread over the threads. Channels are shared out
  * evenly, lest the last tile be narrow, which would make all of them low. */
 static void multiply_block(const cpu_engine *e, const cpu_product *p, const cpu_block *block) {
     const int64_t n_across = divide_up(block->rows, p->by_row ? STEP_OUT : CPU_TILE_OUT);
     const int64_t width = divide_up(block->rows, n_across);
     const int64_t last_width = block->rows - (n_across - 1) * width;
-    const bool is_small = last_width * p->linear->columns < CPU_SMALL_TILE;
+    const bool is_small = last_width * least_columns(block, p->linear->columns) < CPU_SMALL_TILE;
     const int64_t height = p->by_row ? 1 : (is_small ? CPU_PAD_ROWS : CPU_TILE_ROWS);
     const int64_t padded = p->by_row ? p->rows : divide_up(p->rows, CPU_PAD_ROWS) * CPU_PAD_ROWS;
     const int64_t n_down = divide_up(padded, height);
@@ -188,11 +200,12 @@ static void multiply_block(const cpu_engine *e, const cpu_product *p, const cpu_
 
 void cpu_multiply(cpu_engine *e, const cpu_product *product) {
     const cpu_linear *linear = product->linear;
-    if (linear->has_integer) {
+    if (linear->has_quantized) {
 #pragma omp parallel for schedule(static) num_threads(e->n_threads)
         for (int64_t r = 0; r < product->rows; r++) {
-            quantize_row(product->x + r * product->x_stride, linear->columns, linear->a_format,
-                         e->buffers.integers + r * linear->columns, &e->buffers.scales[r]);
+            e->buffers.scales[r] =
+                ssmq_quantize_values(product->x + r * product->x_stride, linear->columns,
+                                     linear->a_format, e->buffers.quantized + r * linear->columns);
         }
     }
     for (int i = 0; i < linear->n_blocks; i++) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine/cpu/weights.c - the checkpoint as the products want it: fp32 numbers rounded to the
- * compute type, integers (kept as fp32 numbers, see products.c) where the spec quantizes. */
+ * compute type; values of the weights' format, as fp32 numbers to be scaled, where the spec
+ * quantizes (see products.c). */
 #include <math.h>
 #include <string.h>
 
@@ -18,40 +19,42 @@ static ssmq_status copy_vector(float **out, const ssmq_tensor *tensor, int64_t n
     return SSMQ_OK;
 }
 
-/* Rows [first, first + rows) as one block of the linear, merged with the last one if alike. */
-static void add_block(cpu_linear *linear, int64_t first, int64_t rows, bool is_integer) {
-    cpu_block *last = linear->n_blocks > 0 ? &linear->blocks[linear->n_blocks - 1] : NULL;
-    if (last != NULL && last->is_integer == is_integer) {
+/* Rows [first, first + rows) as one block of the linear, merged with the last one if alike: how a
+ * matrix is cut may change the last bit of fp32 products, so a layer without anything in scope is
+ * cut as in the baseline. Sets bit i of *fake_blocks if block i is quantized and back. */
+static void add_block(cpu_linear *linear, int64_t first, int64_t rows, bool is_quantized,
+                      bool is_fake, uint32_t *fake_blocks) {
+    const int n = linear->n_blocks;
+    cpu_block *last = n > 0 ? &linear->blocks[n - 1] : NULL;
+    if (last != NULL && last->is_quantized == is_quantized &&
+        (*fake_blocks >> (n - 1) & 1u) == (is_fake ? 1u : 0u)) {
         last->rows += rows;
         return;
     }
-    linear->blocks[linear->n_blocks++] =
-        (cpu_block){.first_row = first, .rows = rows, .is_integer = is_integer};
+    linear->blocks[n] = (cpu_block){.first_row = first, .rows = rows, .is_quantized = is_quantized};
+    if (is_fake) *fake_blocks |= 1u << n;
+    linear->n_blocks++;
 }
 
 typedef struct quantizer {
     const ssmq_precision *precision;
-    int8_t *q;     /* [largest block] */
-    float *scales; /* [its scales] */
+    int8_t *q; /* [largest block] */
 } quantizer;
 
-/* Integers of the block into its w, and its scales. */
+/* Values of the block into its w, and its scales. */
 static void quantize_block(cpu_block *block, int64_t columns, const quantizer *z) {
     ssmq_quantize_weight(block->w, block->rows, columns, z->precision->w_format,
                          z->precision->group_size, z->q, block->scales);
-    for (int64_t i = 0; i < block->rows * columns; i++) block->w[i] = (float)z->q[i];
+    ssmq_quantize_decode(z->q, block->rows * columns, z->precision->w_format, block->w);
 }
 
-/* Weight-only: quantized and back, in the compute type. */
+/* Weight-only: quantized and back, value * scale; the caller rounds to the compute type. */
 static void fake_quantize_block(cpu_block *block, int64_t columns, const quantizer *z) {
-    const int64_t n_scales = ssmq_scales_per_row(columns, z->precision->group_size);
-    const int64_t width = n_scales > 1 ? z->precision->group_size : columns;
-    ssmq_quantize_weight(block->w, block->rows, columns, z->precision->w_format,
-                         z->precision->group_size, z->q, z->scales);
+    quantize_block(block, columns, z);
     for (int64_t row = 0; row < block->rows; row++) {
         for (int64_t i = 0; i < columns; i++) {
-            const int64_t at = row * columns + i;
-            block->w[at] = (float)z->q[at] * z->scales[row * n_scales + i / width];
+            block->w[row * columns + i] *=
+                block->scales[row * block->n_scales + i / block->group_columns];
         }
     }
 }
@@ -61,29 +64,24 @@ static ssmq_status fill_blocks(cpu_linear *linear, const ssmq_precision *precisi
     const int64_t columns = linear->columns;
     const int64_t n_scales = ssmq_scales_per_row(columns, precision->group_size);
     quantizer z = {.precision = precision};
-    ssmq_status status = SSMQ_OK;
     SSMQ_TRY(ssmq_calloc_aligned(&linear->scales, (size_t)(linear->rows * n_scales), sizeof(float),
                                  err));
     SSMQ_TRY(ssmq_calloc(&z.q, (size_t)(linear->rows * columns), 1, err));
-    SSMQ_TRY_OR(ssmq_calloc(&z.scales, (size_t)(linear->rows * n_scales), sizeof(float), err),
-                free_q);
     for (int i = 0; i < linear->n_blocks; i++) {
         cpu_block *block = &linear->blocks[i];
         block->w = linear->w + block->first_row * columns;
         block->scales = linear->scales + block->first_row * n_scales;
         block->n_scales = n_scales;
         block->group_columns = n_scales > 1 ? precision->group_size : columns;
-        if (block->is_integer) {
+        if (block->is_quantized) {
             quantize_block(block, columns, &z);
         } else {
             if ((fake_blocks >> i & 1u) != 0) fake_quantize_block(block, columns, &z);
             cpu_round(block->w, block->rows * columns, precision->dtype);
         }
     }
-    ssmq_free(z.scales);
-free_q:
     ssmq_free(z.q);
-    return status;
+    return SSMQ_OK;
 }
 
 /* One linear of `n` row blocks; bit i of quantized says whether block i is in scope. */
@@ -96,16 +94,12 @@ static ssmq_status make_linear(cpu_linear *out, const ssmq_tensor *w, const ssmq
     out->rows = w->rows;
     out->columns = w->columns;
     out->a_format = precision->a_format;
+    out->has_integer_sums = ssmq_precision_has_integer_sums(precision);
     for (int i = 0; i < n; i++) {
         const bool in_scope = (quantized >> i & 1u) != 0;
-        if (is_weight_only) {
-            /* Blocks stay apart, so that one of them can be quantized and its neighbour not. */
-            out->blocks[out->n_blocks++] = (cpu_block){.first_row = first, .rows = block_rows[i]};
-            if (in_scope) fake_blocks |= 1u << i;
-        } else {
-            add_block(out, first, block_rows[i], in_scope);
-            out->has_integer |= in_scope;
-        }
+        add_block(out, first, block_rows[i], in_scope && !is_weight_only,
+                  in_scope && is_weight_only, &fake_blocks);
+        out->has_quantized |= in_scope && !is_weight_only;
         first += block_rows[i];
     }
     SSMQ_TRY(ssmq_calloc_aligned(&out->w, (size_t)(w->rows * w->columns), sizeof(float), err));
@@ -144,14 +138,15 @@ static ssmq_status make_layer(cpu_layer *out, const ssmq_layer *layer, const ssm
 }
 
 /* Everything that is not a linear weight stays in the compute type, A_log, D and dt_bias in fp32.
- */
+ * Embeddings share the numbers of a tied head, unless that is quantized. */
 static int64_t stored_bytes(const ssmq_model *model, const ssmq_spec *spec) {
     const ssmq_shape *s = &model->shape;
     const int64_t number = (int64_t)ssmq_dtype_bytes(spec->precision.dtype);
     int64_t bias = s->has_bias ? s->R + s->d : 0;
     int64_t conv = s->conv_dim * (s->K + (s->has_conv_bias ? 1 : 0));
     int64_t per_layer = number * (s->d + s->di + bias + conv) + (int64_t)sizeof(float) * 3 * s->H;
-    int64_t embeddings = s->is_tied ? 0 : s->V * s->d;
+    const bool is_head_quantized = (spec->model_modules & SSMQ_MODULE_BIT(SSMQ_LM_HEAD)) != 0;
+    int64_t embeddings = s->is_tied && !is_head_quantized ? 0 : s->V * s->d;
     return ssmq_spec_weight_bytes(spec, s) + s->L * per_layer + number * (s->d + embeddings);
 }
 

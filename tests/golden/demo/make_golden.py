@@ -9,6 +9,7 @@ README.md has the commands.
 import json
 import os
 
+import ml_dtypes
 import numpy as np
 import tokenizers
 from safetensors import safe_open
@@ -18,7 +19,7 @@ DEMO = os.path.normpath(os.path.join(HERE, "..", "..", "..", "configs", "demo"))
 WINDOWS, SEQ_LEN = 4, 1024
 L, D, DI, H, P, N, K, EPS = 8, 256, 512, 8, 64, 128, 4, 1e-5
 
-# name: compute type, weight bits, activation bits, weights a scale (0: a channel)
+# name: compute type, weight bits, activation bits ("fp8": E4M3), weights a scale (0: a channel)
 PRECISIONS = {
     "fp32": ("fp32", 0, 0, 0),
     "fp16": ("fp16", 0, 0, 0),
@@ -29,6 +30,8 @@ PRECISIONS = {
     "w4a8": ("bf16", 4, 8, 128),
     "w4a8:channel": ("bf16", 4, 8, 0),
     "w4a4": ("bf16", 4, 4, 128),
+    "fp32:w8a8-fp8": ("fp32", "fp8", "fp8", 0),
+    "w8a8-fp8": ("bf16", "fp8", "fp8", 0),
     "w8a16": ("bf16", 8, 0, 0),
     "w4a16": ("bf16", 4, 0, 128),
 }
@@ -47,11 +50,13 @@ def rounded(x, dtype):
 
 
 def quantize(x, bits):
-    """Rows of fp32 numbers to integers and a scale each."""
+    """Rows of fp32 numbers to integers, or fp8 values, and a scale each."""
     x = np.asarray(x, np.float32)
-    largest = np.float32(127 if bits == 8 else 7)
+    largest = np.float32({8: 127, 4: 7, "fp8": 448}[bits])
     scale = np.abs(x).max(-1, keepdims=True) / largest
     scale[scale == 0] = 1
+    if bits == "fp8":
+        return (x / scale).astype(ml_dtypes.float8_e4m3fn).astype(np.float64), scale
     return np.clip(np.rint(x / scale), -largest, largest).astype(np.float64), scale
 
 
@@ -74,7 +79,7 @@ class Linear:
         q, scale = quantize(x, self.a_bits)
         y = None
         for (w, w_scale), span in zip(self.parts, self.spans):
-            acc = (q[:, span] @ w.T).astype(np.float32)  # integers under 2^53: exact in fp64
+            acc = (q[:, span] @ w.T).astype(np.float32)  # integers below 2^53, or fp8: exact in fp64
             term = acc * scale * w_scale[:, 0]
             y = term if y is None else y + term
         return rounded(y, self.dtype)
