@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "engine/cuda/check.h"
 #include "engine/cuda/linear.h"
+#include "quant/e4m3.h"
 
 enum {
     STEP_ROWS = 3,
@@ -36,15 +37,6 @@ static bool is_fp8(const bench *b) {
     return b->linear->w_format == SSMQ_FORMAT_FP8_E4M3;
 }
 
-/* A sign, 4 bits of exponent with bias 7, 3 of mantissa. */
-static float value_of_e4m3(uint8_t code) {
-    enum { MANTISSA = 3, BIAS = 7 };
-    const int exponent = code >> MANTISSA & 15, mantissa = code & 7;
-    const float magnitude = exponent > 0 ? ldexpf((float)(8 + mantissa), exponent - BIAS - MANTISSA)
-                                         : ldexpf((float)mantissa, 1 - BIAS - MANTISSA);
-    return code >> 7 != 0 ? -magnitude : magnitude;
-}
-
 /* Runs of random codes, of the largest and of the smallest. */
 static int8_t draw(ssmq_rng *rng, ssmq_format format, int64_t i) {
     const int64_t kind = i / RUN % 4;
@@ -65,7 +57,7 @@ static void fill(bench *b) {
     const cuda_linear *l = b->linear;
     const cuda_code_shape *s = &l->codes;
     ssmq_rng rng = ssmq_rng_from_text("products of codes");
-    for (int i = 0; i < N_CODES; i++) b->values[i] = (double)value_of_e4m3((uint8_t)i);
+    for (int i = 0; i < N_CODES; i++) b->values[i] = (double)ssmq_e4m3_decode((uint8_t)i);
     for (int64_t i = 0; i < ROOM_ROWS * s->ld; i++) b->x[i] = draw(&rng, l->a_format, i);
     for (int64_t n = 0; n < b->block->rows; n++) {
         for (int64_t k = 0; k < s->columns; k++) {
