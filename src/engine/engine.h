@@ -107,9 +107,7 @@ typedef struct ssmq_engine_stats {
     /* Layers times tokens of prefill, computed and left out; 0 in engines without reuse. */
     int64_t computed_layer_tokens, reused_layer_tokens;
     /* The device while it worked, as far as it tells; -1 where it does not. */
-    int32_t sm_clock_mhz;
-    int32_t memory_clock_mhz;
-    int32_t temperature_c;
+    int32_t sm_clock_mhz, memory_clock_mhz, temperature_c;
     int64_t throttle_reasons; /* NVML clocks event reasons, a bit mask */
 } ssmq_engine_stats;
 
