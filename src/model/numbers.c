@@ -2,19 +2,8 @@
 /* Conversions between fp32 and the 16-bit types, on the bits; all round to nearest even. */
 #include <string.h>
 
+#include "base/bits.h"
 #include "model/model.h"
-
-static uint32_t bits_of(float x) {
-    uint32_t bits = 0;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-static float float_of(uint32_t bits) {
-    float x = 0;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
 
 const char *ssmq_dtype_name(ssmq_dtype dtype) {
     switch (dtype) {
@@ -35,35 +24,36 @@ size_t ssmq_dtype_bytes(ssmq_dtype dtype) {
 float ssmq_f32_from_f16(uint16_t bits) {
     uint32_t sign = (uint32_t)(bits & 0x8000u) << 16;
     uint32_t magnitude = (uint32_t)(bits & 0x7FFFu) << 13;
-    if (magnitude >= 0x0F800000u) return float_of(sign | 0x70000000u | magnitude);
+    if (magnitude >= 0x0F800000u) return ssmq_f32_of_bits(sign | 0x70000000u | magnitude);
     /* The fraction is in place; the exponent's bias grows from 15 to 127 by an exact product, which
      * also normalizes subnormals. */
-    return float_of(sign | bits_of(float_of(magnitude) * 0x1p112f));
+    return ssmq_f32_of_bits(sign | ssmq_bits_of_f32(ssmq_f32_of_bits(magnitude) * 0x1p112f));
 }
 
 uint16_t ssmq_f16_from_f32(float x) {
     const uint32_t infinity = 0x7F800000u;
     const uint32_t overflow = 0x477FF000u;   /* 65520, half way from the largest fp16 to 2^16 */
     const uint32_t min_normal = 0x38800000u; /* 2^-14 */
-    uint32_t bits = bits_of(x);
+    uint32_t bits = ssmq_bits_of_f32(x);
     uint32_t sign = bits >> 16 & 0x8000u;
     uint32_t magnitude = bits & 0x7FFFFFFFu;
     if (magnitude > infinity) return (uint16_t)(sign | 0x7E00u | (magnitude >> 13 & 0x3FFu));
     if (magnitude >= overflow) return (uint16_t)(sign | 0x7C00u);
     if (magnitude < min_normal) {
         /* In [0.5, 1) fp32 has the spacing of fp16 subnormals, 2^-24: the sum rounds. */
-        return (uint16_t)(sign | (bits_of(float_of(magnitude) + 0.5f) - bits_of(0.5f)));
+        return (uint16_t)(sign | (ssmq_bits_of_f32(ssmq_f32_of_bits(magnitude) + 0.5f) -
+                                  ssmq_bits_of_f32(0.5f)));
     }
     uint32_t is_odd = magnitude >> 13 & 1u;
     return (uint16_t)(sign | (magnitude - (112u << 23) + 0xFFFu + is_odd) >> 13);
 }
 
 float ssmq_f32_from_bf16(uint16_t bits) {
-    return float_of((uint32_t)bits << 16);
+    return ssmq_f32_of_bits((uint32_t)bits << 16);
 }
 
 uint16_t ssmq_bf16_from_f32(float x) {
-    uint32_t bits = bits_of(x);
+    uint32_t bits = ssmq_bits_of_f32(x);
     if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return (uint16_t)(bits >> 16 | 0x40u);
     return (uint16_t)((bits + 0x7FFFu + (bits >> 16 & 1u)) >> 16);
 }

@@ -2,7 +2,8 @@
 #include "quant/e4m3.h"
 
 #include <math.h>
-#include <string.h>
+
+#include "base/bits.h"
 
 enum {
     MANTISSA_BITS = 3,
@@ -16,27 +17,12 @@ static const float largest = 448.0f;
 static const float least_normal = 0x1p-6f;
 static const float least = 0x1p-9f;
 
-static uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-static float from_bits(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
 /* Without branches. The clamp comes first, so that a carry out of the mantissa stays a number. */
 static inline float round_value(float x) {
     /* Below 2^-6 values have the spacing 2^-9 of fp32 in [2^14, 2^15). */
     const float shift = 0x1.8p14f;
-    const uint32_t half_less_one = (1u << (DROPPED_BITS - 1)) - 1u;
     const float magnitude = fabsf(x) < largest ? fabsf(x) : largest;
-    const uint32_t bits = bits_of(magnitude);
-    const float normal = from_bits((bits + half_less_one + (bits >> DROPPED_BITS & 1u)) &
-                                   ~((1u << DROPPED_BITS) - 1u));
+    const float normal = ssmq_round_mantissa(magnitude, DROPPED_BITS);
     const float small = (magnitude + shift) - shift;
     const float rounded = copysignf(magnitude < least_normal ? small : normal, x);
     return isnan(x) ? x : rounded;
@@ -56,7 +42,7 @@ uint8_t ssmq_e4m3_encode(float x) {
     const float magnitude = fabsf(value);
     if (isnan(x)) return (uint8_t)(sign | NAN_CODE);
     if (magnitude < least_normal) return (uint8_t)(sign | (int)(magnitude / least));
-    const int exponent_and_mantissa = (int)(bits_of(magnitude) >> DROPPED_BITS);
+    const int exponent_and_mantissa = (int)(ssmq_bits_of_f32(magnitude) >> DROPPED_BITS);
     return (uint8_t)(sign | (exponent_and_mantissa - ((F32_BIAS - BIAS) << MANTISSA_BITS)));
 }
 

@@ -2,8 +2,8 @@
 #include "quant/quantize.h"
 
 #include <math.h>
-#include <string.h>
 
+#include "base/bits.h"
 #include "quant/e4m3.h"
 
 /* What an encoding does with x / scale, a value, a code. */
@@ -52,14 +52,10 @@ float ssmq_quantize_scale(const float *x, int64_t n, ssmq_format format) {
     /* Magnitudes compare as their bits do, with NaN over infinity, so that NaN is not lost. */
     uint32_t largest = 0;
     for (int64_t i = 0; i < n; i++) {
-        uint32_t bits = 0;
-        memcpy(&bits, &x[i], sizeof bits);
-        bits &= 0x7fffffffu;
+        const uint32_t bits = ssmq_bits_of_f32(x[i]) & 0x7fffffffu;
         largest = bits > largest ? bits : largest;
     }
-    float absmax = 0.0f;
-    memcpy(&absmax, &largest, sizeof absmax);
-    const float scale = absmax / (float)ssmq_format_get(format)->qmax;
+    const float scale = ssmq_f32_of_bits(largest) / (float)ssmq_format_get(format)->qmax;
     return scale == 0.0f ? 1.0f : scale;
 }
 

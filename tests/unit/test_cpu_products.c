@@ -16,7 +16,7 @@
 #include "quant/e4m3.h"
 #include "support/cpu_fixture.h"
 
-enum { MAX_ROWS = 300, MAX_OUT = 1100 };
+enum { MAX_ROWS = 300, MAX_OUT = 1100, PERIOD = 50 };
 
 /* One linear of a single block, the buffers it needs, and its operands. */
 typedef struct bench {
@@ -166,6 +166,26 @@ static void widest_sum_fits(void **state) {
     bench_free(&b);
 }
 
+/* Rows that repeat every PERIOD have the same bits for any number of rows, at any place; the first
+ * PERIOD of them in first. */
+static void check_rows_stand_alone(bench *b, ssmq_rng *rng, float *first) {
+    static const int64_t row_counts[] = {1, 63, 64, 65, 128, 200, 256, 257, 300};
+    const int64_t outs = b->linear.rows, columns = b->linear.columns;
+    for (int64_t j = 0; j < MAX_ROWS * columns; j++) {
+        const bool is_repeated = j >= PERIOD * columns;
+        b->x[j] = is_repeated ? b->x[j - PERIOD * columns] : (float)ssmq_rng_normal(rng);
+    }
+    multiply(b, MAX_ROWS, false);
+    memcpy(first, b->y, (size_t)(PERIOD * outs) * sizeof *first);
+    for (size_t c = 0; c < sizeof row_counts / sizeof row_counts[0]; c++) {
+        multiply(b, row_counts[c], false);
+        for (int64_t r = 0; r < row_counts[c]; r++) {
+            assert_memory_equal(b->y + r * outs, first + r % PERIOD * outs,
+                                (size_t)outs * sizeof *first);
+        }
+    }
+}
+
 /* Each row of a float product has the same bits for any number of rows, at any place, and is near
  * the fp64 sum. */
 static void float_rows_stand_alone(void **state) {
@@ -174,7 +194,6 @@ static void float_rows_stand_alone(void **state) {
         int64_t outs, columns;
     } cases[] = {{1, 5},     {8, 256},  {4, 1024},  {3, 1536},  {16, 33},   {24, 768}, {100, 30},
                  {264, 256}, {64, 257}, {256, 512}, {1030, 96}, {1100, 64}, {128, 512}};
-    static const int64_t row_counts[] = {1, 63, 64, 65, 128, 200, 256, 257, 300};
     ssmq_rng rng = ssmq_rng_from_text("float_rows_stand_alone");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const int64_t outs = cases[i].outs, columns = cases[i].columns;
@@ -182,22 +201,9 @@ static void float_rows_stand_alone(void **state) {
         bench_init(&b, outs, columns, 0);
         for (int64_t j = 0; j < outs * columns; j++) b.linear.w[j] = (float)ssmq_rng_normal(&rng);
         for (int64_t n = 0; n < outs; n++) b.linear.bias[n] = (float)ssmq_rng_normal(&rng);
-        /* Rows repeat every 50, so that equal ones stand at many places. */
-        for (int64_t j = 0; j < MAX_ROWS * columns; j++) {
-            const bool is_repeated = j >= 50 * columns;
-            b.x[j] = is_repeated ? b.x[j - 50 * columns] : (float)ssmq_rng_normal(&rng);
-        }
-        float first[50 * MAX_OUT];
-        multiply(&b, MAX_ROWS, false);
-        memcpy(first, b.y, (size_t)(50 * outs) * sizeof *first);
-        for (size_t c = 0; c < sizeof row_counts / sizeof row_counts[0]; c++) {
-            multiply(&b, row_counts[c], false);
-            for (int64_t r = 0; r < row_counts[c]; r++) {
-                assert_memory_equal(b.y + r * outs, first + r % 50 * outs,
-                                    (size_t)outs * sizeof *first);
-            }
-        }
-        for (int64_t j = 0; j < 50 * outs; j++) {
+        float first[PERIOD * MAX_OUT];
+        check_rows_stand_alone(&b, &rng, first);
+        for (int64_t j = 0; j < PERIOD * outs; j++) {
             double sum = (double)b.linear.bias[j % outs], magnitude = fabs(sum);
             for (int64_t k = 0; k < columns; k++) {
                 const double term = (double)b.x[j / outs * columns + k] *
@@ -218,7 +224,6 @@ static void fp8_rows_stand_alone(void **state) {
     static const struct {
         int64_t outs, columns, group;
     } cases[] = {{1, 5, 5}, {24, 768, 768}, {264, 256, 100}, {1030, 96, 96}, {512, 300, 128}};
-    static const int64_t row_counts[] = {1, 64, 65, 256, 300};
     ssmq_rng rng = ssmq_rng_from_text("fp8_rows_stand_alone");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const int64_t outs = cases[i].outs, columns = cases[i].columns;
@@ -234,22 +239,10 @@ static void fp8_rows_stand_alone(void **state) {
         for (int64_t j = 0; j < outs * block->n_scales; j++) {
             b.linear.scales[j] = 0.5f + (float)ssmq_rng_f64(&rng);
         }
-        for (int64_t j = 0; j < MAX_ROWS * columns; j++) {
-            const bool is_repeated = j >= 50 * columns;
-            b.x[j] = is_repeated ? b.x[j - 50 * columns] : (float)ssmq_rng_normal(&rng);
-        }
-        float first[50 * MAX_OUT];
-        multiply(&b, MAX_ROWS, false);
-        memcpy(first, b.y, (size_t)(50 * outs) * sizeof *first);
-        for (size_t c = 0; c < sizeof row_counts / sizeof row_counts[0]; c++) {
-            multiply(&b, row_counts[c], false);
-            for (int64_t r = 0; r < row_counts[c]; r++) {
-                assert_memory_equal(b.y + r * outs, first + r % 50 * outs,
-                                    (size_t)outs * sizeof *first);
-            }
-        }
-        multiply(&b, 50, true);
-        for (int64_t j = 0; j < 50 * outs; j++) {
+        float first[PERIOD * MAX_OUT];
+        check_rows_stand_alone(&b, &rng, first);
+        multiply(&b, PERIOD, true);
+        for (int64_t j = 0; j < PERIOD * outs; j++) {
             const float *x = b.x + j / outs * columns, *w = b.linear.w + j % outs * columns;
             double sum = 0.0, magnitude = 0.0;
             float absmax = 0.0f;

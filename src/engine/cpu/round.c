@@ -2,31 +2,12 @@
 /* engine/cpu/round.c - rounding through 16 bits for whole arrays: ssmq_round_to() without branches,
  * so that the compiler makes vectors of it. */
 #include <math.h>
-#include <string.h>
 
+#include "base/bits.h"
 #include "engine/cpu/cpu.h"
 
-static uint32_t bits_of(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
-
-static float from_bits(uint32_t bits) {
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-/* Rounds the mantissa to nearest even at `dropped` low bits; a carry goes into the exponent, which
- * is right. */
-static uint32_t round_bits(uint32_t bits, int dropped) {
-    const uint32_t half_less_one = (1u << (dropped - 1)) - 1u;
-    return (bits + half_less_one + (bits >> dropped & 1u)) & ~((1u << dropped) - 1u);
-}
-
 static float to_bf16(float x) {
-    const float rounded = from_bits(round_bits(bits_of(x), 16));
+    const float rounded = ssmq_round_mantissa(x, 16);
     return isnan(x) ? x : rounded;
 }
 
@@ -37,7 +18,7 @@ static float to_f16(float x) {
     const float overflow = 65520.0f;
     const float magnitude = fabsf(x);
     const float small = (magnitude + shift) - shift;
-    const float normal = from_bits(round_bits(bits_of(magnitude), 13));
+    const float normal = ssmq_round_mantissa(magnitude, 13);
     float rounded = magnitude < least_normal ? small : normal;
     rounded = magnitude >= overflow ? INFINITY : rounded;
     return isnan(x) ? x : copysignf(rounded, x);
