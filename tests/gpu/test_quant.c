@@ -195,7 +195,8 @@ static void fill_block(layer *l, cuda_block *k) {
 }
 
 static void layer_open(layer *l, const struct layer_case *c) {
-    ssmq_shape shape = {.d = c->K, .di = c->di, .G = 1, .N = c->GN, .H = c->H, .L = 1};
+    ssmq_shape shape = {
+        .d = c->K, .di = c->di, .G = 1, .N = c->GN, .H = c->H, .L = 1, .has_bias = c->has_bias};
     ssmq_spec spec = {.layer_modules = {c->modules}};
     ssmq_err err = {0};
     ssmq_rng rng = ssmq_rng_from_text(c->precision);
@@ -220,7 +221,7 @@ static void layer_open(layer *l, const struct layer_case *c) {
         to_device(linear->bias, l->bias, linear->y_ld, linear->dtype);
     }
     cuda_linear_need need = {0};
-    cuda_linear_need_add(&need, linear, MAX_M);
+    cuda_linear_need_add(&need, linear, MAX_M, false);
     l->scratch.codes = on_device((MAX_M + CUDA_GEMM_PAD_ROWS) * need.code_ld);
     /* What lies in the padding of activations must not count. */
     must(cudaMemset(l->scratch.codes, GUARD, (size_t)(MAX_M * need.code_ld)));

@@ -3,7 +3,7 @@
  * cumulated inside chunks (spec section 3, steps 3 and 4; section 7). Inputs before the segment
  * come from the ring. */
 #include "engine/cuda/chain.cuh"
-#include "engine/cuda/device.cuh"
+#include "engine/cuda/quant.cuh"
 
 namespace {
 
@@ -19,12 +19,13 @@ enum {
 
 /* One launch does everything: its first blocks are of dt, the others of the convolution. */
 struct conv_call {
-    const void *zxbcdt, *taps, *bias;
+    cuda_product zxbcdt;
+    const void *taps, *bias;
     const float *dt_bias, *A;
     const int64_t *position;
     void *ring, *xbc;
     float *dt, *cs;
-    int64_t T, T_pad, R_ld, di, conv_dim;
+    int64_t T, T_pad, di, conv_dim;
     int H, dt_blocks, dt_head_blocks, channel_blocks;
     float dt_min, dt_max;
 };
@@ -40,46 +41,78 @@ __device__ __forceinline__ vec_of<CT, vec> earlier_input(const conv_call &c, int
     return x;
 }
 
+/* vec columns of zxbcdt, of which the product left numbers or sums, for loads that nobody waits for
+ * yet. */
+template <typename CT, int vec, bool has_sums> struct raw_inputs {
+    packets_of<CT, vec> parts;
+    __device__ __forceinline__ void load(const cuda_product &p, int64_t m, int64_t column) {
+        parts.load((const CT *)p.y + m * p.ld + column);
+    }
+    __device__ __forceinline__ vec_of<CT, vec> numbers(const vec_of<float, vec> &) const {
+        return parts.numbers();
+    }
+};
+template <typename CT, int vec> struct raw_inputs<CT, vec, true> {
+    packet<int32_t, vec> sums;
+    float scale;
+    __device__ __forceinline__ void load(const cuda_product &p, int64_t m, int64_t column) {
+        sums = load_packet<int32_t, vec>((const int32_t *)p.y + m * p.ld + column);
+        scale = p.row_scales[m];
+    }
+    __device__ __forceinline__ vec_of<CT, vec> numbers(const vec_of<float, vec> &columns) const {
+        vec_of<CT, vec> out;
+        for (int i = 0; i < vec; i++) {
+            out.v[i] = to_float(from_float<CT>(scaled_sum(sums.v[i], scale, columns.v[i])));
+        }
+        return out;
+    }
+};
+
 /* The segment's last inputs into the ring, by the thread that alone has read it there. */
-template <typename CT, int vec, int K>
-__device__ __forceinline__ void keep_inputs(const conv_call &c, const CT *raw, int64_t b,
-                                            int64_t channel, int64_t position) {
+template <typename CT, int vec, int K, bool has_sums>
+__device__ __forceinline__ void keep_inputs(const conv_call &c, const vec_of<float, vec> &columns,
+                                            int64_t b, int64_t channel, int64_t position) {
     for (int64_t t = c.T > K ? c.T - K : 0; t < c.T; t++) {
-        vec_of<CT, vec> x;
-        x.load(raw + t * c.R_ld);
+        raw_inputs<CT, vec, has_sums> raw;
+        raw.load(c.zxbcdt, b * c.T + t, c.di + channel);
+        const vec_of<CT, vec> x = raw.numbers(columns);
         x.store((CT *)c.ring + (b * K + (position + t) % K) * c.conv_dim + channel);
     }
 }
 
 /* Channels [channel, channel + vec) of CONV_TOKENS tokens. */
-template <typename CT, int vec, int K>
+template <typename CT, int vec, int K, bool has_sums>
 __device__ __forceinline__ void convolve(const conv_call &c, int64_t b, int64_t first,
                                          int64_t channel) {
     vec_of<CT, vec> taps[K], bias, window[K] = {};
     for (int k = 0; k < K; k++) taps[k].load((const CT *)c.taps + k * c.conv_dim + channel);
     bias.load((const CT *)c.bias + channel);
-    const CT *raw = (const CT *)c.zxbcdt + b * c.T * c.R_ld + c.di + channel;
-    CT *out = (CT *)c.xbc + b * c.T * c.conv_dim + channel;
+    const int64_t row0 = b * c.T, column = c.di + channel;
+    CT *out = (CT *)c.xbc + row0 * c.conv_dim + channel;
+    vec_of<float, vec> columns = {};
+    if (has_sums) columns.load(c.zxbcdt.column_scales + column);
     wait_for_predecessor();
     const int64_t position = *c.position;
     for (int k = 1; k < K; k++) {
         const int64_t t = first - K + k;
         if (t >= 0) {
-            window[k].load(raw + t * c.R_ld);
+            raw_inputs<CT, vec, has_sums> raw;
+            raw.load(c.zxbcdt, row0 + t, column);
+            window[k] = raw.numbers(columns);
         } else {
             window[k] = earlier_input<CT, vec, K>(c, b, t, channel, position);
         }
     }
     for (int64_t t0 = first; t0 < first + CONV_TOKENS && t0 < c.T; t0 += AHEAD) {
-        packets_of<CT, vec> next[AHEAD];
+        raw_inputs<CT, vec, has_sums> next[AHEAD];
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) {
-            if (t0 + i < c.T) next[i].load(raw + (t0 + i) * c.R_ld);
+            if (t0 + i < c.T) next[i].load(c.zxbcdt, row0 + t0 + i, column);
         }
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) {
             for (int k = 0; k + 1 < K; k++) window[k] = window[k + 1];
-            window[K - 1] = next[i].numbers();
+            window[K - 1] = next[i].numbers(columns);
             vec_of<CT, vec> sum = bias;
             for (int k = 0; k < K; k++) {
                 for (int n = 0; n < vec; n++) sum.v[n] += taps[k].v[n] * window[k].v[n];
@@ -88,7 +121,7 @@ __device__ __forceinline__ void convolve(const conv_call &c, int64_t b, int64_t 
             if (t0 + i < c.T) sum.store(out + (t0 + i) * c.conv_dim);
         }
     }
-    if (first == 0) keep_inputs<CT, vec, K>(c, raw, b, channel, position);
+    if (first == 0) keep_inputs<CT, vec, K, has_sums>(c, columns, b, channel, position);
 }
 
 /* dt of a chunk's tokens and some heads into shared memory; 0 where there is no such token.
@@ -101,8 +134,10 @@ __device__ __forceinline__ void fill_dt(const conv_call &c, int64_t b, int64_t f
         const int64_t t = first + i / DT_HEADS;
         float v = 0.0f;
         if (h < c.H && t < c.T) {
-            const CT *row = (const CT *)c.zxbcdt + (b * c.T + t) * c.R_ld + c.di + c.conv_dim;
-            v = softplus(to_float(row[h]) + c.dt_bias[h]);
+            const int64_t m = b * c.T + t;
+            vec_of<CT, 1> raw;
+            load_product<CT, 1>(c.zxbcdt, m, c.di + c.conv_dim + h, row_scale(c.zxbcdt, m), raw);
+            v = softplus(raw.v[0] + c.dt_bias[h]);
             v = v < c.dt_min ? c.dt_min : (v > c.dt_max ? c.dt_max : v);
         }
         dts[i % DT_HEADS][i / DT_HEADS] = v;
@@ -144,7 +179,7 @@ template <typename CT> __device__ __forceinline__ void chunk_dt(const conv_call 
 }
 
 /* Grid (blocks of dt, then of channels of tokens; B). */
-template <typename CT, int vec, int K>
+template <typename CT, int vec, int K, bool has_sums>
 __global__ void __launch_bounds__(THREADS, 5) k_conv(conv_call c) {
     release_successor();
     const int64_t b = blockIdx.y;
@@ -155,10 +190,10 @@ __global__ void __launch_bounds__(THREADS, 5) k_conv(conv_call c) {
     const int i = (int)blockIdx.x - c.dt_blocks;
     const int64_t channel = ((int64_t)(i % c.channel_blocks) * THREADS + threadIdx.x) * vec;
     const int64_t first = (int64_t)(i / c.channel_blocks) * CONV_TOKENS;
-    if (channel < c.conv_dim) convolve<CT, vec, K>(c, b, first, channel);
+    if (channel < c.conv_dim) convolve<CT, vec, K, has_sums>(c, b, first, channel);
 }
 
-template <typename CT, int vec>
+template <typename CT, int vec, bool has_sums>
 ssmq_status launch_conv(const cuda_pass *p, conv_call c, ssmq_err *err) {
     const int64_t width = THREADS * vec;
     c.channel_blocks = (int)((c.conv_dim + width - 1) / width);
@@ -167,14 +202,20 @@ ssmq_status launch_conv(const cuda_pass *p, conv_call c, ssmq_err *err) {
     const launch_shape shape = {grid, dim3(THREADS), 0};
     switch (p->shape->K) {
     case 1:
-        return launch_chained(k_conv<CT, vec, 1>, shape, p, err, c);
+        return launch_chained(k_conv<CT, vec, 1, has_sums>, shape, p, err, c);
     case 2:
-        return launch_chained(k_conv<CT, vec, 2>, shape, p, err, c);
+        return launch_chained(k_conv<CT, vec, 2, has_sums>, shape, p, err, c);
     case 3:
-        return launch_chained(k_conv<CT, vec, 3>, shape, p, err, c);
+        return launch_chained(k_conv<CT, vec, 3, has_sums>, shape, p, err, c);
     default:
-        return launch_chained(k_conv<CT, vec, MAX_K>, shape, p, err, c);
+        return launch_chained(k_conv<CT, vec, MAX_K, has_sums>, shape, p, err, c);
     }
+}
+
+template <typename CT, bool has_sums>
+ssmq_status launch_form(const cuda_pass *p, const conv_call &c, bool is_aligned, ssmq_err *err) {
+    return is_aligned ? launch_conv<CT, VEC, has_sums>(p, c, err)
+                      : launch_conv<CT, 1, has_sums>(p, c, err);
 }
 
 } // namespace
@@ -182,7 +223,9 @@ ssmq_status launch_conv(const cuda_pass *p, conv_call c, ssmq_err *err) {
 ssmq_status cuda_conv(const cuda_pass *p, const cuda_conv_call *call, ssmq_err *err) {
     const ssmq_shape *s = p->shape;
     const int64_t chunks = (p->T + CUDA_CHUNK_TOKENS - 1) / CUDA_CHUNK_TOKENS;
-    const bool is_aligned = s->conv_dim % VEC == 0 && s->di % VEC == 0 && p->R_ld % VEC == 0;
+    const bool is_aligned =
+        s->conv_dim % VEC == 0 && s->di % VEC == 0 && call->zxbcdt.ld % VEC == 0;
+    const bool has_sums = call->zxbcdt.row_scales != NULL;
     conv_call c = {};
     c.zxbcdt = call->zxbcdt;
     c.taps = p->layer->conv;
@@ -196,7 +239,6 @@ ssmq_status cuda_conv(const cuda_pass *p, const cuda_conv_call *call, ssmq_err *
     c.cs = call->cs;
     c.T = p->T;
     c.T_pad = chunks * CUDA_CHUNK_TOKENS;
-    c.R_ld = p->R_ld;
     c.di = s->di;
     c.conv_dim = s->conv_dim;
     c.H = (int)s->H;
@@ -206,6 +248,7 @@ ssmq_status cuda_conv(const cuda_pass *p, const cuda_conv_call *call, ssmq_err *
     c.dt_max = s->dt_max;
     ssmq_status status = SSMQ_OK;
     DISPATCH(p->dtype, CT,
-             status = is_aligned ? launch_conv<CT, VEC>(p, c, err) : launch_conv<CT, 1>(p, c, err));
+             status = has_sums ? launch_form<CT, true>(p, c, is_aligned, err)
+                               : launch_form<CT, false>(p, c, is_aligned, err));
     return status;
 }

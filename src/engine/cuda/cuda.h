@@ -5,18 +5,23 @@
  * fp16 or bf16), and every tensor of type CT is rounded once, where it is stored (spec section 4,
  * column A):
  *     u      = norm(residual += o)                     [rows, d]         CT, residual fp32
- *     zxbcdt = in_proj(u)                              [rows, R_ld]      CT
+ *     zxbcdt = in_proj(u)                              [rows, R]         CT or sums
  *     xbc    = silu(conv(zxbcdt[x|B|C]))               [rows, conv_dim]  CT
  *     dt     = clamp(softplus(zxbcdt[dt] + dt_bias))   [B, H, T_pad]     fp32
  *     cs     = dt A cumulated inside each chunk of Q   [B, H, T_pad]     fp32
  *     y      = scan(xbc, dt) + D x                     [rows, di]        CT
  *     u      = gated_norm(y * silu(z))                 [rows, di]        CT
- *     o      = out_proj(u)                             [rows, d]         CT
- * Where a segment's gated norm is deferred (cuda_gate_is_deferred), y is not stored; a row's norm,
- * one factor, waits until after the product: u      = (scan(xbc, dt) + D x) silu(z) weight [rows,
- * di]        CT o      = out_proj(u)                             [rows, d]         CT residual += o
- * / sqrt(mean(gated^2) + eps), with sums of squares in fp32 from the scan. T_pad is T rounded up to
- * whole chunks; dt and cs of the padding are 0 and the last cs.
+ *     o      = out_proj(u)                             [rows, d]         CT or sums
+ * T_pad is T rounded up to whole chunks; dt and cs of the padding are 0 and the last cs.
+ *
+ * Where a quantized product allows it (cuda_linear_call.is_fused), u is stored as codes, and zxbcdt
+ * or o stay exact sums; every number is what it would be otherwise.
+ *
+ * Where a segment's gated norm is deferred (cuda_gate_is_deferred), y is not stored, and a row's
+ * norm, one factor, waits until after the product, with sums of squares in fp32 from the scan:
+ *     u         = (scan(xbc, dt) + D x) silu(z) weight  [rows, di]  CT
+ *     o         = out_proj(u)                           [rows, d]   CT
+ *     residual += o / sqrt(mean(gated^2) + eps)
  *
  * Determinism: no float atomics; every sum has an order fixed by shape alone, and no value of one
  * row depends on another row of the batch.
@@ -50,7 +55,7 @@ enum {
 /* Weights of one layer. */
 typedef struct cuda_layer {
     void *norm;           /* CT [d] */
-    cuda_linear in_proj;  /* of zxbcdt [rows, R_ld]; what it writes past R is zero or nothing */
+    cuda_linear in_proj;  /* of zxbcdt; what it writes past R is zero or nothing */
     void *conv;           /* CT [K, conv_dim]: tap by tap, so that channels are contiguous */
     void *conv_bias;      /* CT [conv_dim], zeros if none */
     float *dt_bias;       /* [H] */
@@ -73,7 +78,7 @@ typedef struct cuda_pass {
     ssmq_dtype dtype;        /* CT */
     ssmq_dtype state_dtype;  /* ST, of the recurrent state */
     int64_t B, T;            /* rows = B * T; T is 1 in decode */
-    int64_t R_ld;            /* leading dimension of zxbcdt, in numbers */
+    int64_t R_ld;            /* leading dimension of zxbcdt in CT, in numbers */
     int layer_idx;           /* names the layer in faults */
     int n_sm;                /* multiprocessors of the device */
     int64_t shared_bytes;    /* that one block may take of a multiprocessor */
@@ -85,6 +90,14 @@ typedef struct cuda_pass {
 /* The first fault of a call: (layer_idx << 40 | row) of the first row whose norm is not finite, by
  * atomicMin; CUDA_NO_FAULT if none. layer_idx is L for the final norm, L + 1 for logits. */
 #define CUDA_NO_FAULT (~0ull)
+
+/* Where a kernel leaves the numbers of a row as the codes of the product that reads them, with one
+ * scale a row (design section 5): rounded to CT first, as if they had been stored. */
+typedef struct cuda_codes {
+    uint8_t *codes; /* [rows, columns]; NULL: numbers of CT are stored instead */
+    float *scales;  /* [rows] */
+    ssmq_format format;
+} cuda_codes;
 
 /* ---- norm.cu ---- */
 
@@ -99,21 +112,27 @@ ssmq_status cuda_embed(const cuda_pass *p, const void *embeddings, const int32_t
  * With a list, o must be NULL. */
 typedef struct cuda_norm_call {
     float *residual;       /* [B * T, d] */
-    const void *o;         /* CT [B * T, d] or NULL */
+    cuda_product o;        /* [B * T, d]; y NULL: none */
     const void *weight;    /* CT [d] */
     const int64_t *listed; /* [rows] or NULL */
     int64_t rows;
-    void *u; /* CT [rows, d] */
+    void *u; /* CT [rows, d]; not written where codes are */
+    cuda_codes codes;
     unsigned long long *fault;
     /* Of a deferred gated norm: o of a row counts 1 / sqrt(sum of its squares / di + eps) times. */
     const float *squares; /* [B * T, H], or NULL */
 } cuda_norm_call;
 ssmq_status cuda_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *err);
 
-/* u CT [rows, di] = gated_norm(y * silu(z)): groups of di / G channels are normed apart; z is the
- * first di columns of zxbcdt, y CT [rows, di]. u may be y. */
-ssmq_status cuda_gated_norm(const cuda_pass *p, const void *zxbcdt, const void *y, void *u,
-                            ssmq_err *err);
+/* u CT [rows, di], or codes, = gated_norm(y * silu(z)): groups of di / G channels are normed apart;
+ * z is the first di columns of zxbcdt, y CT [rows, di]. u may be y. Codes need G = 1. */
+typedef struct cuda_gated_norm_call {
+    cuda_product zxbcdt;
+    const void *y;
+    void *u; /* not written where codes are */
+    cuda_codes codes;
+} cuda_gated_norm_call;
+ssmq_status cuda_gated_norm(const cuda_pass *p, const cuda_gated_norm_call *call, ssmq_err *err);
 
 /* ---- conv.cu ---- */
 
@@ -124,7 +143,7 @@ ssmq_status cuda_gated_norm(const cuda_pass *p, const void *zxbcdt, const void *
 /* xbc, dt and cs of a segment; tokens before it come from the ring (zeros before the start), and
  * its last min(T, K) raw inputs go there. */
 typedef struct cuda_conv_call {
-    const void *zxbcdt;
+    cuda_product zxbcdt;
     void *ring;
     const int64_t *position;
     void *xbc;      /* CT [rows, conv_dim] */
@@ -164,9 +183,9 @@ ssmq_status cuda_ssd(const cuda_pass *p, const cuda_ssd_call *call, ssmq_err *er
 /* ---- step.cu ---- */
 
 /* One token of each sequence: conv with the ring (and its new slot written), dt, state update, y
- * with D skip.  y CT [B, di]. zxbcdt CT [B, R_ld]. */
+ * with D skip.  y CT [B, di]. */
 typedef struct cuda_step_call {
-    const void *zxbcdt;
+    cuda_product zxbcdt; /* [B, R] */
     void *ring;
     const int64_t *position;
     void *state; /* ST [B, H, P, N] of the layer */

@@ -47,10 +47,11 @@ static cuda_linear_call in_proj_call(const cuda_engine *e, const cuda_layer *lay
     const cuda_linear_call call = {
         .linear = &layer->in_proj,
         .gemms = e->gemms,
-        .scratch = {b->codes, b->code_scales, b->sums, b->unpacked},
+        .scratch = {b->codes, b->in_scales, b->sums, b->unpacked},
         .x = b->u,
         .y = b->zxbcdt,
         .M = e->extent.n_sequences * (T > 0 ? T : 1),
+        .is_fused = true,
         .is_decode = T == 0,
         .is_chained = e->device.major >= CHAINED_MAJOR && T == 0,
         .stream = e->stream,
@@ -61,6 +62,8 @@ static cuda_linear_call in_proj_call(const cuda_engine *e, const cuda_layer *lay
 static cuda_linear_call out_proj_call(const cuda_engine *e, const cuda_layer *layer, int64_t T) {
     cuda_linear_call call = in_proj_call(e, layer, T);
     call.linear = &layer->out_proj;
+    call.is_fused = cuda_out_proj_is_fused(&e->shape);
+    call.scratch.scales = e->buffers.out_scales;
     call.y = e->buffers.o;
     return call;
 }
@@ -83,32 +86,49 @@ static cuda_gemm_call head_call(const cuda_engine *e, int64_t rows, bool is_deco
 }
 
 /* True if the gated norm of this layer's segment waits until after out_proj. What is quantized is
- * the normed activation, so it never waits for a quantized product. */
+ * the normed activation, so it never waits for a quantized product; and z must be there in CT. */
 static bool is_deferred(const cuda_engine *e, const cuda_pass *p, int64_t layer_idx) {
-    return cuda_gate_is_deferred(p) && !e->weights.layers[layer_idx].out_proj.is_quantized;
+    const cuda_layer *layer = &e->weights.layers[layer_idx];
+    return cuda_gate_is_deferred(p) && !layer->in_proj.is_quantized &&
+           !layer->out_proj.is_quantized;
 }
 
-/* residual += o of the layer before, and its norm into u. */
-static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight, bool is_step,
+/* Where the input of a product goes that takes codes; nowhere for others. */
+static cuda_codes codes_for(const cuda_linear_call *product) {
+    const cuda_linear *l = product->linear;
+    if (!product->is_fused || !cuda_linear_takes_codes(l)) return (cuda_codes){0};
+    return (cuda_codes){product->scratch.codes, product->scratch.scales, l->a_format};
+}
+
+/* residual += o of the layer before, and its norm into u or codes. p is of a step or segment of T
+ * tokens, in its layer or after the last. */
+static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight, int64_t T,
                         unsigned long long *fault, ssmq_err *err) {
-    const bool has_squares = p->layer_idx > 0 && !is_step && is_deferred(e, p, p->layer_idx - 1);
-    const cuda_norm_call call = {
+    cuda_norm_call call = {
         .residual = e->buffers.residual,
-        .o = p->layer_idx > 0 ? e->buffers.o : NULL,
         .weight = weight,
         .rows = p->B * p->T,
         .u = e->buffers.u,
         .fault = fault,
-        .squares = has_squares ? e->buffers.squares : NULL,
     };
+    if (p->layer_idx > 0) {
+        const cuda_linear_call before = out_proj_call(e, &e->weights.layers[p->layer_idx - 1], T);
+        call.o = cuda_linear_product(&before);
+        if (T > 0 && is_deferred(e, p, p->layer_idx - 1)) call.squares = e->buffers.squares;
+    }
+    if (p->layer != NULL) {
+        const cuda_linear_call next = in_proj_call(e, p->layer, T);
+        call.codes = codes_for(&next);
+    }
     SSMQ_TRY(cuda_norm(p, &call, err));
     return cuda_stage_end(e, SSMQ_STAGE_NORM, err);
 }
 
-static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
+static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, cuda_product zxbcdt,
+                               ssmq_err *err) {
     const cuda_buffers *b = &e->buffers;
     const cuda_conv_call conv = {
-        .zxbcdt = b->zxbcdt,
+        .zxbcdt = zxbcdt,
         .ring = ring_of(e, p->layer_idx),
         .position = e->state.position,
         .xbc = b->xbc,
@@ -133,9 +153,10 @@ static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, ssmq_err *err
     return cuda_stage_end(e, SSMQ_STAGE_SSD, err);
 }
 
-static ssmq_status mix_step(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
+static ssmq_status mix_step(cuda_engine *e, const cuda_pass *p, cuda_product zxbcdt,
+                            ssmq_err *err) {
     const cuda_step_call call = {
-        .zxbcdt = e->buffers.zxbcdt,
+        .zxbcdt = zxbcdt,
         .ring = ring_of(e, p->layer_idx),
         .position = e->state.position,
         .state = state_of(e, p->layer_idx),
@@ -143,6 +164,18 @@ static ssmq_status mix_step(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
     };
     SSMQ_TRY(cuda_step(p, &call, err));
     return cuda_stage_end(e, SSMQ_STAGE_SSD, err);
+}
+
+static ssmq_status gated_norm(cuda_engine *e, const cuda_pass *p, cuda_product zxbcdt,
+                              const cuda_linear_call *out_proj, ssmq_err *err) {
+    const cuda_gated_norm_call call = {
+        .zxbcdt = zxbcdt,
+        .y = e->buffers.y,
+        .u = e->buffers.u,
+        .codes = codes_for(out_proj),
+    };
+    SSMQ_TRY(cuda_gated_norm(p, &call, err));
+    return cuda_stage_end(e, SSMQ_STAGE_GATED_NORM, err);
 }
 
 /* The first of n_bytes of weights: what fits beside other things in the L2 cache. */
@@ -161,15 +194,15 @@ static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, s
     cuda_pass p = pass_of(e, layer_idx, T);
     const cuda_linear_call in_proj = in_proj_call(e, layer, T);
     const cuda_linear_call out_proj = out_proj_call(e, layer, T);
+    const cuda_product zxbcdt = cuda_linear_product(&in_proj);
     if (T == 0) p.next = first_of_linear(&layer->in_proj);
-    SSMQ_TRY(norm(e, &p, layer->norm, T == 0, e->buffers.fault, err));
+    SSMQ_TRY(norm(e, &p, layer->norm, T, e->buffers.fault, err));
     SSMQ_TRY(cuda_linear_multiply(&in_proj, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_IN_PROJ, err));
     if (T == 0) p.next = first_of_linear(&layer->out_proj);
-    SSMQ_TRY(T > 0 ? mix_segment(e, &p, err) : mix_step(e, &p, err));
+    SSMQ_TRY(T > 0 ? mix_segment(e, &p, zxbcdt, err) : mix_step(e, &p, zxbcdt, err));
     if (T == 0 || !is_deferred(e, &p, layer_idx)) {
-        SSMQ_TRY(cuda_gated_norm(&p, e->buffers.zxbcdt, e->buffers.y, e->buffers.u, err));
-        SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_GATED_NORM, err));
+        SSMQ_TRY(gated_norm(e, &p, zxbcdt, &out_proj, err));
     }
     SSMQ_TRY(cuda_linear_multiply(&out_proj, err));
     return cuda_stage_end(e, SSMQ_STAGE_OUT_PROJ, err);
@@ -188,7 +221,7 @@ ssmq_status cuda_forward_segment(cuda_engine *e, int64_t T, ssmq_err *err) {
     const cuda_pass p = pass_of(e, e->shape.L, T);
     SSMQ_TRY(forward_layers(e, T, err));
     /* For its sum alone: only rows that are asked for have a final norm that may be at fault. */
-    SSMQ_TRY(norm(e, &p, e->weights.norm_f, false, e->buffers.fault + 1, err));
+    SSMQ_TRY(norm(e, &p, e->weights.norm_f, T, e->buffers.fault + 1, err));
     return cuda_advance(e->state.position, T, e->stream, err);
 }
 
@@ -216,7 +249,7 @@ ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
     SSMQ_TRY(forward_layers(e, 0, err));
     p.next =
         first_of(head.w, head.shape.N * head.shape.K * (int64_t)ssmq_dtype_bytes(head.shape.dtype));
-    SSMQ_TRY(norm(e, &p, e->weights.norm_f, true, b->fault, err));
+    SSMQ_TRY(norm(e, &p, e->weights.norm_f, 0, b->fault, err));
     SSMQ_TRY(cuda_gemm(e->gemms, &head, err));
     SSMQ_TRY(cuda_sample(&sample, err));
     return cuda_stage_end(e, SSMQ_STAGE_HEAD, err);

@@ -46,14 +46,25 @@ static void take_linear(carver *c, cuda_linear *linear, bool has_bias) {
     linear->bias = has_bias ? take(c, linear->y_ld, ssmq_dtype_bytes(linear->dtype)) : NULL;
 }
 
+bool cuda_out_proj_is_fused(const ssmq_shape *shape) {
+    return shape->G == 1;
+}
+
 /* Of the products of all layers, of at most `rows` rows. */
-static cuda_linear_need need_of(const ssmq_shape *s, const ssmq_spec *spec, int64_t rows) {
-    cuda_linear_need need = {0};
+typedef struct products_need {
+    cuda_linear_need scratch;
+    int64_t zxbcdt_bytes, o_bytes;
+} products_need;
+
+static products_need need_of(const ssmq_shape *s, const ssmq_spec *spec, int64_t rows) {
+    products_need need = {0};
     for (int64_t i = 0; i < s->L; i++) {
         const cuda_linear in_proj = cuda_linear_in_proj(s, spec, i);
         const cuda_linear out_proj = cuda_linear_out_proj(s, spec, i);
-        cuda_linear_need_add(&need, &in_proj, rows);
-        cuda_linear_need_add(&need, &out_proj, rows);
+        cuda_linear_need_add(&need.scratch, &in_proj, rows, true);
+        cuda_linear_need_add(&need.scratch, &out_proj, rows, cuda_out_proj_is_fused(s));
+        need.zxbcdt_bytes = larger(need.zxbcdt_bytes, cuda_linear_y_bytes(&in_proj, rows));
+        need.o_bytes = larger(need.o_bytes, cuda_linear_y_bytes(&out_proj, rows));
     }
     return need;
 }
@@ -96,22 +107,23 @@ int64_t cuda_carve_activations(cuda_buffers *out, char *slab, const ssmq_shape *
                                const ssmq_spec *spec, int64_t B, int64_t T) {
     const size_t number = ssmq_dtype_bytes(spec->precision.dtype);
     const int64_t rows = B * T, T_pad = round_up(T, CUDA_CHUNK_TOKENS);
+    const products_need need = need_of(s, spec, rows);
     carver c = {.slab = slab};
     out->residual = take(&c, rows * s->d, sizeof(float));
     out->u = take(&c, rows * larger(s->d, s->di), number);
-    out->zxbcdt = take(&c, rows * padded_rows(s->R), number);
+    out->zxbcdt = take(&c, need.zxbcdt_bytes, 1);
     out->xbc = take(&c, rows * s->conv_dim, number);
     out->dt = take(&c, B * s->H * T_pad, sizeof(float));
     out->cs = take(&c, B * s->H * T_pad, sizeof(float));
     out->y = take(&c, rows * s->di, number);
-    out->o = take(&c, rows * s->d, number);
+    out->o = take(&c, need.o_bytes, 1);
     out->squares = take(&c, rows * s->H, sizeof *out->squares);
     out->codes = NULL;
-    out->code_scales = NULL;
-    const int64_t code_ld = need_of(s, spec, rows).code_ld;
-    if (code_ld > 0) {
-        out->codes = take(&c, rows * code_ld, sizeof *out->codes);
-        out->code_scales = take(&c, rows, sizeof *out->code_scales);
+    out->in_scales = out->out_scales = NULL;
+    if (need.scratch.code_ld > 0) {
+        out->codes = take(&c, rows * need.scratch.code_ld, sizeof *out->codes);
+        out->in_scales = take(&c, rows, sizeof *out->in_scales);
+        out->out_scales = take(&c, rows, sizeof *out->out_scales);
     }
     out->chunk_states = NULL;
     if (cuda_ssd_is_chunked(s, spec->precision.dtype)) {
@@ -132,7 +144,7 @@ int64_t cuda_carve_activations(cuda_buffers *out, char *slab, const ssmq_shape *
 
 int64_t cuda_carve_workspace(cuda_buffers *out, char *slab, const ssmq_shape *s,
                              const ssmq_spec *spec, int64_t rows, int64_t head_rows) {
-    const cuda_linear_need need = need_of(s, spec, rows);
+    const cuda_linear_need need = need_of(s, spec, rows).scratch;
     carver c = {.slab = slab};
     out->gemm_workspace = take(&c, CUDA_GEMM_WORKSPACE_BYTES, 1);
     out->logits = take(&c, head_rows * padded_rows(s->V), sizeof(float));

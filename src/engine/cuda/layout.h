@@ -44,14 +44,15 @@ typedef struct cuda_step_control {
 typedef struct cuda_buffers {
     float *residual;    /* [rows, d] */
     void *u;            /* CT [rows, max(d, di)] */
-    void *zxbcdt;       /* CT [rows, R_ld] */
+    void *zxbcdt;       /* [rows, R] as the product leaves it */
     void *xbc;          /* CT [rows, conv_dim] */
     float *dt, *cs;     /* [B, H, T_pad] */
     void *y;            /* CT [rows, di] */
-    void *o;            /* CT [rows, d] */
+    void *o;            /* [rows, d] as the product leaves it */
     float *squares;     /* [rows, H] of a deferred gated norm, see cuda.h */
-    uint8_t *codes;     /* [rows, code_ld] of a quantized product's input, if there are any */
-    float *code_scales; /* [rows] */
+    uint8_t *codes;     /* [rows, code_ld] of a quantized product's input, if there are any, */
+    float *in_scales;   /* [rows] and their scales: of in_proj's input, */
+    float *out_scales;  /* [rows] and of out_proj's */
     void *chunk_states; /* CT [B, T_pad / Q, H, P, N], if the scan is chunked */
     int32_t *tokens;    /* [rows] of a segment, or [B] of a step */
     int64_t *listed;    /* [rows] rows whose logits are wanted, */
@@ -91,6 +92,9 @@ typedef struct cuda_staging {
     cuda_step_control *control;
     char *slab;
 } cuda_staging;
+
+/* Whether out_proj is called fused: its input must leave the gated norm a row at a time. */
+bool cuda_out_proj_is_fused(const ssmq_shape *shape);
 
 /* Cuts a slab into its pieces and returns its bytes; with a NULL slab it only counts. */
 void cuda_layout_init(cuda_layout *out, const ssmq_shape *shape, const ssmq_spec *spec,

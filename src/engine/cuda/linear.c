@@ -85,6 +85,7 @@ cuda_linear cuda_linear_in_proj(const ssmq_shape *s, const ssmq_spec *spec, int6
     cuda_linear l =
         linear_of(rows, SSMQ_IN_PROJ_BLOCKS, spec->layer_modules[layer_idx], &spec->precision);
     finish(&l, round_up(s->R, CUDA_PAD_ROWS), s->d, spec->precision.group_size);
+    l.has_bias = s->has_bias;
     return l;
 }
 
@@ -92,6 +93,7 @@ cuda_linear cuda_linear_out_proj(const ssmq_shape *s, const ssmq_spec *spec, int
     const uint32_t in_scope = spec->layer_modules[layer_idx] >> SSMQ_OUT_PROJ & 1u;
     cuda_linear l = linear_of(&s->d, 1, in_scope, &spec->precision);
     finish(&l, s->d, s->di, spec->precision.group_size);
+    l.has_bias = s->has_bias;
     return l;
 }
 
@@ -113,8 +115,33 @@ static bool is_direct(const cuda_linear *l, const cuda_block *k) {
     const int64_t room = is_last(l, k) ? l->y_ld - k->first_row : k->rows;
     if (way_of(l, k) == WAY_INTEGER) return false;
     if (way_of(l, k) != WAY_FP8) return true;
-    return l->bias == NULL && k->N <= room && k->first_row * size % FP8_ALIGN_BYTES == 0 &&
+    return !l->has_bias && k->N <= room && k->first_row * size % FP8_ALIGN_BYTES == 0 &&
            l->y_ld * size % FP8_ALIGN_BYTES == 0;
+}
+
+bool cuda_linear_takes_codes(const cuda_linear *l) {
+    return l->n_blocks == 1 && cuda_block_has_codes(l, &l->blocks[0]) &&
+           l->codes.ld == l->codes.columns;
+}
+
+bool cuda_linear_keeps_sums(const cuda_linear *l) {
+    return l->n_blocks == 1 && way_of(l, &l->blocks[0]) == WAY_INTEGER && l->codes.n_groups == 1 &&
+           !l->has_bias;
+}
+
+static bool leaves_sums(const cuda_linear_call *c) {
+    return c->is_fused && cuda_linear_keeps_sums(c->linear);
+}
+
+int64_t cuda_linear_y_bytes(const cuda_linear *l, int64_t rows) {
+    if (!cuda_linear_keeps_sums(l)) return rows * l->y_ld * (int64_t)ssmq_dtype_bytes(l->dtype);
+    return round_up(rows, CUDA_GEMM_PAD_ROWS) * l->blocks[0].N * (int64_t)sizeof(int32_t);
+}
+
+cuda_product cuda_linear_product(const cuda_linear_call *c) {
+    const cuda_linear *l = c->linear;
+    if (!leaves_sums(c)) return (cuda_product){c->y, l->y_ld, NULL, NULL};
+    return (cuda_product){c->y, l->blocks[0].N, c->scratch.scales, l->blocks[0].scales};
 }
 
 static int64_t sum_row_bytes(const cuda_linear *l, const cuda_block *k) {
@@ -131,7 +158,8 @@ int64_t cuda_block_tile_rows(const cuda_linear *l, const cuda_block *k, int64_t 
     return n_tiles > 1 ? round_up((M + n_tiles - 1) / n_tiles, step) : M;
 }
 
-void cuda_linear_need_add(cuda_linear_need *need, const cuda_linear *l, int64_t rows) {
+void cuda_linear_need_add(cuda_linear_need *need, const cuda_linear *l, int64_t rows,
+                          bool is_fused) {
     for (int i = 0; i < l->n_blocks; i++) {
         const cuda_block *k = &l->blocks[i];
         const way how = way_of(l, k);
@@ -145,8 +173,8 @@ void cuda_linear_need_add(cuda_linear_need *need, const cuda_linear *l, int64_t 
         if (l->w_format == SSMQ_FORMAT_INT4) {
             need->unpacked_bytes = larger(need->unpacked_bytes, k->N * l->codes.ld);
         }
-        /* Without looking at is_direct(): a bias is not there before there is memory. A step runs
-         * in whole pads of rows. */
+        if (is_direct(l, k) || (is_fused && cuda_linear_keeps_sums(l))) continue;
+        /* A step runs in whole pads of rows. */
         const int64_t most = larger(CUDA_SUM_BYTES, CUDA_GEMM_PAD_ROWS * sum_row_bytes(l, k));
         const int64_t all = round_up(rows, CUDA_GEMM_PAD_ROWS) * sum_row_bytes(l, k);
         need->sum_bytes = larger(need->sum_bytes, smaller(all, most));
@@ -175,11 +203,11 @@ static cuda_gemm_call product_of(const cuda_linear_call *c, const cuda_block *k,
                   .y_first = k->first_row,
                   .dtype = l->dtype,
                   .y_dtype = l->dtype,
-                  .has_bias = l->bias != NULL,
+                  .has_bias = l->has_bias,
                   .is_decode = c->is_decode},
         .x = (const char *)c->x + first * l->columns * size,
         .w = is_unpacked_first(l, k) ? c->scratch.unpacked : k->w,
-        .bias = l->bias != NULL ? (const char *)l->bias + k->first_row * size : NULL,
+        .bias = l->has_bias ? (const char *)l->bias + k->first_row * size : NULL,
         .y = y,
         .stream = c->stream,
     };
@@ -195,7 +223,7 @@ static cuda_gemm_call product_of(const cuda_linear_call *c, const cuda_block *k,
         call.shape.y_ld = k->N;
         call.shape.y_first = 0;
         call.shape.y_dtype = SSMQ_F32;
-        call.y = c->scratch.sums;
+        call.y = leaves_sums(c) ? c->y : c->scratch.sums;
     }
     return call;
 }
@@ -226,13 +254,13 @@ static ssmq_status unpack(const cuda_linear_call *c, const cuda_block *k, ssmq_e
 
 static ssmq_status multiply_block(const cuda_linear_call *c, const cuda_block *k, ssmq_err *err) {
     const cuda_linear *l = c->linear;
-    const int64_t height = cuda_block_tile_rows(l, k, c->M);
+    const int64_t height = leaves_sums(c) ? c->M : cuda_block_tile_rows(l, k, c->M);
     if (is_unpacked_first(l, k)) SSMQ_TRY(unpack(c, k, err));
     for (int64_t first = 0; first < c->M; first += height) {
         const int64_t M = smaller(height, c->M - first);
         const cuda_gemm_call product = product_of(c, k, first, M);
         SSMQ_TRY(cuda_gemm(c->gemms, &product, err));
-        if (is_direct(l, k)) continue;
+        if (is_direct(l, k) || leaves_sums(c)) continue;
         const cuda_dequantize_call dequantize = {
             .linear = l,
             .block = k,
@@ -250,7 +278,8 @@ static ssmq_status multiply_block(const cuda_linear_call *c, const cuda_block *k
 
 ssmq_status cuda_linear_multiply(const cuda_linear_call *call, ssmq_err *err) {
     const cuda_linear *l = call->linear;
-    if (l->is_quantized && l->a_format != SSMQ_FORMAT_FLOAT) SSMQ_TRY(quantize(call, err));
+    const bool has_codes = l->is_quantized && l->a_format != SSMQ_FORMAT_FLOAT;
+    if (has_codes && !(call->is_fused && cuda_linear_takes_codes(l))) SSMQ_TRY(quantize(call, err));
     for (int i = 0; i < l->n_blocks; i++) {
         SSMQ_TRY(multiply_block(call, &l->blocks[i], err));
     }
@@ -317,7 +346,7 @@ static ssmq_status prepare_product(const cuda_linear_call *c, const cuda_block *
 
 static ssmq_status prepare_block(const cuda_linear_call *c, const cuda_block *k, const void **w,
                                  int64_t n_w, ssmq_err *err) {
-    const int64_t height = cuda_block_tile_rows(c->linear, k, c->M);
+    const int64_t height = leaves_sums(c) ? c->M : cuda_block_tile_rows(c->linear, k, c->M);
     const int64_t last = c->M - (c->M - 1) / height * height;
     if (is_unpacked_first(c->linear, k)) {
         w[0] = c->scratch.unpacked;

@@ -10,6 +10,9 @@
  *                    rounded to CT (design section 5)
  *   fp8              X to codes, a product that applies both scales, rounded to CT
  *
+ * A fused call spares two passes: who makes X leaves it as codes, and who reads Y takes the sums of
+ * an integer product as they are (cuda_product).
+ *
  * Codes are stored group by group: a group begins at a multiple of CUDA_CODE_ALIGN bytes and ends
  * in zeros, so that every product is aligned whatever K and the group size are; int4 lies two to a
  * byte in the same order, and is unpacked into scratch before its product. Integer sums go through
@@ -60,6 +63,7 @@ typedef struct cuda_linear {
     ssmq_dtype dtype;
     ssmq_format w_format, a_format; /* of quantized blocks */
     cuda_code_shape codes;
+    bool has_bias;
     void *bias; /* CT [y_ld], NULL if none */
     int n_blocks;
     cuda_block blocks[SSMQ_IN_PROJ_BLOCKS];
@@ -74,6 +78,24 @@ cuda_linear cuda_linear_out_proj(const ssmq_shape *shape, const ssmq_spec *spec,
 int64_t cuda_block_bytes(const cuda_linear *linear, const cuda_block *block);
 int64_t cuda_block_scales(const cuda_linear *linear, const cuda_block *block);
 
+/* True if all of X is wanted as codes and in no other form, row by row without padding: who makes
+ * X may write scratch.codes and scratch.scales itself, with codes of a_format. */
+bool cuda_linear_takes_codes(const cuda_linear *linear);
+
+/* True if Y is one block of int32 sums, without groups or bias, which stay as they are. */
+bool cuda_linear_keeps_sums(const cuda_linear *linear);
+
+/* Bytes of a fused call's Y. */
+int64_t cuda_linear_y_bytes(const cuda_linear *linear, int64_t rows);
+
+/* Y as it was left: numbers of CT; or, where row_scales is there, exact int32 sums, each of which
+ * stands for  sum * row_scales[row] * column_scales[column],  left to right, rounded to CT. */
+typedef struct cuda_product {
+    const void *y; /* [rows, ld] */
+    int64_t ld;
+    const float *row_scales, *column_scales; /* [rows], [ld] */
+} cuda_product;
+
 /* What products of at most `rows` rows need beside X and Y. */
 typedef struct cuda_linear_need {
     int64_t code_ld;        /* bytes of codes a row of X */
@@ -81,7 +103,8 @@ typedef struct cuda_linear_need {
     int64_t unpacked_bytes; /* of weights */
 } cuda_linear_need;
 /* Widens *need to what this linear needs too. */
-void cuda_linear_need_add(cuda_linear_need *need, const cuda_linear *linear, int64_t rows);
+void cuda_linear_need_add(cuda_linear_need *need, const cuda_linear *linear, int64_t rows,
+                          bool is_fused);
 
 /* Rows of one tile of a block's product of M rows: as few tiles as fit, of much the same height. */
 int64_t cuda_block_tile_rows(const cuda_linear *linear, const cuda_block *block, int64_t M);
@@ -100,6 +123,9 @@ typedef struct cuda_linear_call {
     const void *x; /* CT [M, K] */
     void *y;       /* CT [M, y_ld] */
     int64_t M;
+    /* Where cuda_linear_takes_codes() X is not read, the scratch holds its codes and scales; and
+     * where cuda_linear_keeps_sums() Y is int32 [M, N], N that of the block. */
+    bool is_fused;
     bool is_decode;
     bool is_chained; /* kernels may begin while their predecessor ends (chain.cuh) */
     cudaStream_t stream;
@@ -108,6 +134,9 @@ typedef struct cuda_linear_call {
 /* Launches a layer's product; its shapes must have been prepared if a graph is captured.
  * Fails: SKIP (no algorithm), DEVICE, NOMEM. */
 SSMQ_MUST_USE ssmq_status cuda_linear_multiply(const cuda_linear_call *call, ssmq_err *err);
+
+/* What a call leaves in Y. */
+cuda_product cuda_linear_product(const cuda_linear_call *call);
 
 /* Chooses the algorithms of the products of linears[n] of n layers, called as `call` says.
  * Fails: as cuda_gemms_prepare. */

@@ -5,6 +5,7 @@
  * same bits in a step and in a segment. */
 #include "engine/cuda/chain.cuh"
 #include "engine/cuda/device.cuh"
+#include "engine/cuda/quant.cuh"
 
 namespace {
 
@@ -45,6 +46,13 @@ __global__ void k_embed(const CT *embeddings, const int32_t *tokens, float *resi
     }
 }
 
+/* cuda_codes for a kernel. */
+struct row_codes {
+    uint8_t *codes;
+    float *scales, qmax;
+    bool is_fp8;
+};
+
 struct norm_sizes {
     int64_t d, di;
     int H;
@@ -52,6 +60,7 @@ struct norm_sizes {
     int layer_idx;
     bool residual_in_fp32;
     cuda_prefetch next; /* blocks after those of rows fetch it */
+    row_codes codes;
 };
 
 /* The factor of a deferred norm, by each warp for itself; 1 where there is none. */
@@ -80,6 +89,47 @@ __device__ __forceinline__ void add(vec_of<float, vec> &r, const vec_of<CT, vec>
     }
 }
 
+template <typename CT, int vec>
+__device__ __forceinline__ void store_as(const vec_of<float, vec> &from, CT *to) {
+    vec_of<CT, vec> out;
+    for (int k = 0; k < vec; k++) out.v[k] = from.v[k];
+    out.store(to);
+}
+
+/* A row of n numbers, vectors j of which thread i has at (j * threads + i) * vec, out as numbers of
+ * CT or as their codes and a scale. */
+template <typename CT, int vec, int items>
+__device__ __forceinline__ void store_row(vec_of<float, vec> (&row)[items], int64_t n, CT *numbers,
+                                          const row_codes &to, int64_t m) {
+    const int64_t stride = (int64_t)blockDim.x * vec;
+    unsigned largest = 0;
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + threadIdx.x * vec;
+        if (i >= n) continue;
+        if (to.codes == NULL) {
+            store_as<CT, vec>(row[j], numbers + i);
+            continue;
+        }
+        for (int k = 0; k < vec; k++) {
+            row[j].v[k] = to_float(from_float<CT>(row[j].v[k]));
+            largest = max(largest, magnitude_of(row[j].v[k]));
+        }
+    }
+    if (to.codes == NULL) return;
+    const float scale = scale_of(block_max(largest), to.qmax);
+    if (threadIdx.x == 0) to.scales[m] = scale;
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + threadIdx.x * vec;
+        if (i >= n) continue;
+        code_packet<vec> packet;
+        for (int k = 0; k < vec; k++) {
+            packet.v[k] = to.is_fp8 ? code_of<true>(row[j].v[k], scale, to.qmax)
+                                    : code_of<false>(row[j].v[k], scale, to.qmax);
+        }
+        *(code_packet<vec> *)(to.codes + m * n + i) = packet;
+    }
+}
+
 template <typename CT, int vec, int items>
 __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_sizes s) {
     if (blockIdx.x >= call.rows) {
@@ -98,19 +148,20 @@ __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_
     release_successor();
     const int64_t row = call.listed != NULL ? call.listed[blockIdx.x] : blockIdx.x;
     float *residual = call.residual + row * s.d;
+    const float o_scale = row_scale(call.o, row);
     vec_of<CT, vec> o[items];
     for (int j = 0; j < items; j++) {
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i >= s.d) continue;
         r[j].load(residual + i);
-        if (call.o != NULL) o[j].load((const CT *)call.o + row * s.d + i);
+        if (call.o.y != NULL) load_product<CT, vec>(call.o, row, i, o_scale, o[j]);
     }
     const float factor = deferred_factor(call.squares != NULL ? call.squares + row * s.H : NULL, s);
     float sum = 0.0f;
     for (int j = 0; j < items; j++) {
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i >= s.d) continue;
-        if (call.o != NULL) {
+        if (call.o.y != NULL) {
             add<CT, vec>(r[j], o[j], factor, s.residual_in_fp32);
             r[j].store(residual + i);
         }
@@ -123,17 +174,18 @@ __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_
     for (int j = 0; j < items; j++) {
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i >= s.d) continue;
-        vec_of<CT, vec> u;
-        for (int k = 0; k < vec; k++) u.v[k] = r[j].v[k] * inverse * w[j].v[k];
-        u.store((CT *)call.u + blockIdx.x * s.d + i);
+        for (int k = 0; k < vec; k++) r[j].v[k] = r[j].v[k] * inverse * w[j].v[k];
     }
+    store_row<CT, vec, items>(r, s.d, (CT *)call.u + blockIdx.x * s.d, s.codes, blockIdx.x);
 }
 
 struct gate_call {
-    const void *zxbcdt, *y, *weight;
+    cuda_product zxbcdt;
+    const void *y, *weight;
     void *u;
-    int64_t di, n, R_ld; /* n = di / G */
+    int64_t di, n; /* n = di / G */
     float eps;
+    row_codes codes;
 };
 
 /* Block (row, group). */
@@ -141,22 +193,24 @@ template <typename CT, int vec, int items>
 __global__ void __launch_bounds__(MAX_THREADS) k_gated_norm(gate_call c) {
     const int64_t row = blockIdx.x, first = blockIdx.y * c.n;
     const int64_t stride = (int64_t)blockDim.x * vec;
-    vec_of<CT, vec> v[items], w[items];
+    vec_of<float, vec> v[items];
+    vec_of<CT, vec> w[items];
     for (int j = 0; j < items; j++) {
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i < c.n) w[j].load((const CT *)c.weight + first + i);
     }
     wait_for_predecessor();
     release_successor();
+    const float z_scale = row_scale(c.zxbcdt, row);
     float sum = 0.0f;
     for (int j = 0; j < items; j++) {
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i >= c.n) continue;
-        vec_of<CT, vec> z;
-        v[j].load((const CT *)c.y + row * c.di + first + i);
-        z.load((const CT *)c.zxbcdt + row * c.R_ld + first + i);
+        vec_of<CT, vec> y, z;
+        y.load((const CT *)c.y + row * c.di + first + i);
+        load_product<CT, vec>(c.zxbcdt, row, first + i, z_scale, z);
         for (int k = 0; k < vec; k++) {
-            v[j].v[k] *= type_silu<CT>(z.v[k]);
+            v[j].v[k] = y.v[k] * type_silu<CT>(z.v[k]);
             sum += v[j].v[k] * v[j].v[k];
         }
     }
@@ -165,8 +219,13 @@ __global__ void __launch_bounds__(MAX_THREADS) k_gated_norm(gate_call c) {
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i >= c.n) continue;
         for (int k = 0; k < vec; k++) v[j].v[k] = v[j].v[k] * inverse * w[j].v[k];
-        v[j].store((CT *)c.u + row * c.di + first + i);
     }
+    store_row<CT, vec, items>(v, c.n, (CT *)c.u + row * c.di + first, c.codes, row);
+}
+
+row_codes row_codes_of(const cuda_codes &to) {
+    const float qmax = to.codes != NULL ? (float)ssmq_format_get(to.format)->qmax : 0.0f;
+    return {to.codes, to.scales, qmax, to.format == SSMQ_FORMAT_FP8_E4M3};
 }
 
 /* Threads of a block for rows of n numbers, and vectors that each of them keeps. */
@@ -188,9 +247,10 @@ template <typename CT, int vec>
 ssmq_status launch_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *err) {
     const ssmq_shape *shape = p->shape;
     const row_shape r = row_shape_of(shape->d, vec);
-    const norm_sizes s = {shape->d,   shape->di,    (int)shape->H,
-                          shape->eps, p->layer_idx, shape->residual_in_fp32,
-                          p->next};
+    const norm_sizes s = {shape->d,      shape->di,
+                          (int)shape->H, shape->eps,
+                          p->layer_idx,  shape->residual_in_fp32,
+                          p->next,       row_codes_of(call->codes)};
     const int64_t fetchers = p->next.n_bytes > 0 ? p->n_sm : 0;
     const launch_shape launch = {dim3((unsigned)(call->rows + fetchers)), dim3(r.threads), 0};
     if (r.items == 1) return launch_chained(k_norm<CT, vec, 1>, launch, p, err, *call, s);
@@ -230,7 +290,7 @@ ssmq_status cuda_embed(const cuda_pass *p, const void *embeddings, const int32_t
 }
 
 ssmq_status cuda_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *err) {
-    const bool is_aligned = p->shape->d % VEC == 0;
+    const bool is_aligned = p->shape->d % VEC == 0 && call->o.ld % VEC == 0;
     ssmq_status status = SSMQ_OK;
     DISPATCH(p->dtype, CT,
              status = is_aligned ? launch_norm<CT, VEC>(p, call, err)
@@ -238,12 +298,18 @@ ssmq_status cuda_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *
     return status;
 }
 
-ssmq_status cuda_gated_norm(const cuda_pass *p, const void *zxbcdt, const void *y, void *u,
-                            ssmq_err *err) {
+ssmq_status cuda_gated_norm(const cuda_pass *p, const cuda_gated_norm_call *call, ssmq_err *err) {
     const ssmq_shape *s = p->shape;
     const int64_t n = s->di / s->G;
-    const gate_call c = {zxbcdt, y, p->layer->gated_norm, u, s->di, n, p->R_ld, s->eps};
-    const bool is_aligned = n % VEC == 0 && p->R_ld % VEC == 0;
+    const gate_call c = {call->zxbcdt,
+                         call->y,
+                         p->layer->gated_norm,
+                         call->u,
+                         s->di,
+                         n,
+                         s->eps,
+                         row_codes_of(call->codes)};
+    const bool is_aligned = n % VEC == 0 && call->zxbcdt.ld % VEC == 0;
     ssmq_status status = SSMQ_OK;
     DISPATCH(p->dtype, CT,
              status = is_aligned ? launch_gated_norm<CT, VEC>(p, c, err)

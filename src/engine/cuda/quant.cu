@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* engine/cuda/quant.cu - numbers to codes and back. Every rounding is written out as an intrinsic:
- * the compiler must not fuse a multiplication with an addition where the reference does not. */
-#include <cuda_fp8.h>
-
+/* engine/cuda/quant.cu - numbers to codes and back, as kernels of their own. */
 #include "engine/cuda/chain.cuh"
-#include "engine/cuda/device.cuh"
+#include "engine/cuda/quant.cuh"
 #include "engine/cuda/quant.h"
 
 namespace {
@@ -31,37 +28,6 @@ struct quantize_args {
     float qmax;
 };
 
-template <bool is_fp8>
-__device__ __forceinline__ uint8_t code_of(float x, float scale, float qmax) {
-    const float ratio = __fdiv_rn(x, scale);
-    if constexpr (is_fp8) {
-        return __nv_cvt_float_to_fp8(ratio, __NV_SATFINITE, __NV_E4M3);
-    } else {
-        const float q = rintf(ratio);
-        /* In this order NaN becomes -qmax; its scale keeps it from being lost. */
-        const float clamped = q > qmax ? qmax : (q > -qmax ? q : -qmax);
-        return (uint8_t)(int8_t)(int)clamped;
-    }
-}
-
-/* Largest over the block, in every thread. */
-__device__ __forceinline__ unsigned block_max(unsigned x) {
-    __shared__ unsigned of_warp[WARP];
-    for (int step = WARP / 2; step > 0; step /= 2) {
-        const unsigned other = __shfl_xor_sync(~0u, x, step);
-        x = x > other ? x : other;
-    }
-    if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = x;
-    __syncthreads();
-    unsigned largest = 0;
-    for (unsigned i = 0; i < blockDim.x / WARP; i++) {
-        largest = largest > of_warp[i] ? largest : of_warp[i];
-    }
-    return largest;
-}
-
-template <int vec> struct alignas(vec) code_packet { uint8_t v[vec]; };
-
 /* Grid (rows, scales of a row). The row is read twice; the second time it is in the cache. */
 template <typename CT, int vec, bool is_fp8> __global__ void k_quantize(quantize_args a) {
     const int64_t row = blockIdx.x;
@@ -75,13 +41,9 @@ template <typename CT, int vec, bool is_fp8> __global__ void k_quantize(quantize
     for (int k = first + (int)threadIdx.x * vec; k < end; k += (int)blockDim.x * vec) {
         vec_of<CT, vec> v;
         v.load(x + k);
-        /* Magnitudes compare as their bits do, with NaN over infinity, so that NaN is not lost. */
-        for (int i = 0; i < vec; i++) {
-            largest = max(largest, __float_as_uint(v.v[i]) & 0x7fffffffu);
-        }
+        for (int i = 0; i < vec; i++) largest = max(largest, magnitude_of(v.v[i]));
     }
-    float scale = __fdiv_rn(__uint_as_float(block_max(largest)), a.qmax);
-    if (scale == 0.0f) scale = 1.0f;
+    const float scale = scale_of(block_max(largest), a.qmax);
     if (threadIdx.x == 0) a.scales[row + blockIdx.y * a.scale_stride] = scale;
     for (int k = first + (int)threadIdx.x * vec; k < end; k += (int)blockDim.x * vec) {
         vec_of<CT, vec> v;
@@ -191,7 +153,7 @@ __device__ __forceinline__ void sum_groups(const dequantize_args &a, int64_t m, 
         for (int r = 0; r < rows; r++) {
             const int32_t accs[OUT] = {acc[r].x, acc[r].y, acc[r].z, acc[r].w};
             for (int i = 0; i < OUT; i++) {
-                const float term = __fmul_rn(__fmul_rn(__int2float_rn(accs[i]), s_x[r]), s_w[i]);
+                const float term = scaled_sum(accs[i], s_x[r], s_w[i]);
                 y.v[r][i] = g > 0 ? __fadd_rn(y.v[r][i], term) : term;
             }
         }

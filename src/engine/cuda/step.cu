@@ -7,7 +7,7 @@
  * state is the traffic: rows are on their way while others are computed, the first before all else.
  */
 #include "engine/cuda/chain.cuh"
-#include "engine/cuda/device.cuh"
+#include "engine/cuda/quant.cuh"
 
 namespace {
 
@@ -24,7 +24,6 @@ struct step_call {
     cuda_step_call io;
     const void *taps, *bias;
     const float *dt_bias, *A, *D;
-    int64_t R_ld;
     int di, conv_dim, H, P, N, G, K;
     int P_shift;       /* P is 1 << P_shift; -1 if it is no power of two */
     int rows;          /* of the state, of one block */
@@ -134,16 +133,25 @@ __device__ __forceinline__ head_factors factors_of(const step_call &c, const hea
     return f;
 }
 
+/* Number `channel` of x, B, C and dt as the product left it. */
+template <typename CT>
+__device__ __forceinline__ CT raw_input(const step_call &c, const place &at, int channel,
+                                        float row) {
+    vec_of<CT, 1> raw;
+    load_product<CT, 1>(c.io.zxbcdt, at.b, c.di + channel, row, raw);
+    return from_float<CT>(raw.v[0]);
+}
+
 /* Channels into shared memory: x [rows], B [N], C [N], rounded as xbc is in a segment; and the
  * factors of the block's heads. Only what comes from the product before waits for it. */
 template <typename CT>
 __device__ __forceinline__ void fill_shared(const step_call &c, const place &at, float *shared,
                                             head_factors *factors) {
-    const CT *raw = (const CT *)c.io.zxbcdt + at.b * c.R_ld + c.di;
     const int64_t counted = *c.io.position;
     const head_inputs head = load_head(c, at);
     const bool is_first = at.first % (c.di / c.G) == 0;
     const int n = c.rows + 2 * c.N;
+    float row = 1.0f;
     for (int i0 = 0; i0 < n; i0 += PASSES * THREADS) {
         channel_inputs<CT> in[PASSES];
         CT now[PASSES];
@@ -152,13 +160,18 @@ __device__ __forceinline__ void fill_shared(const step_call &c, const place &at,
             const int i = i0 + j * THREADS + threadIdx.x;
             if (i < n) in[j] = load_inputs<CT>(c, at, i);
         }
-        if (i0 == 0) wait_for_predecessor();
+        if (i0 == 0) {
+            wait_for_predecessor();
+            row = row_scale(c.io.zxbcdt, at.b);
+        }
 #pragma unroll
         for (int j = 0; j < PASSES; j++) {
-            if (i0 + j * THREADS + (int)threadIdx.x < n) now[j] = raw[in[j].channel];
+            if (i0 + j * THREADS + (int)threadIdx.x < n)
+                now[j] = raw_input<CT>(c, at, in[j].channel, row);
         }
         if (i0 == 0 && head.is_there) {
-            factors[threadIdx.x] = factors_of(c, head, to_float(raw[c.conv_dim + head.h]));
+            factors[threadIdx.x] =
+                factors_of(c, head, to_float(raw_input<CT>(c, at, c.conv_dim + head.h, row)));
         }
         const int slot = (int)(counted % c.K), position = counted < MAX_K ? (int)counted : MAX_K;
         CT *ring = (CT *)c.io.ring + (at.b * c.K + slot) * c.conv_dim;
@@ -321,7 +334,6 @@ ssmq_status launch_step(const cuda_pass *p, const cuda_step_call *io, ssmq_err *
     c.dt_bias = p->layer->dt_bias;
     c.A = p->layer->A;
     c.D = p->layer->D;
-    c.R_ld = p->R_ld;
     c.di = (int)s->di;
     c.conv_dim = (int)s->conv_dim;
     c.H = (int)s->H;
