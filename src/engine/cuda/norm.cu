@@ -96,6 +96,20 @@ __device__ __forceinline__ void store_as(const vec_of<float, vec> &from, CT *to)
     out.store(to);
 }
 
+/* Each number as CT would have it. */
+template <typename CT, int vec> __device__ __forceinline__ void round_as(vec_of<float, vec> &x) {
+    if constexpr (sizeof(CT) == 2 && vec % 2 == 0) {
+        for (int k = 0; k < vec; k += 2) {
+            const uint32_t pair = pack<CT>(x.v[k], x.v[k + 1]);
+            const packet<CT, 2> both = *(const packet<CT, 2> *)&pair;
+            x.v[k] = to_float(both.v[0]);
+            x.v[k + 1] = to_float(both.v[1]);
+        }
+    } else {
+        for (int k = 0; k < vec; k++) x.v[k] = to_float(from_float<CT>(x.v[k]));
+    }
+}
+
 /* A row of n numbers, vectors j of which thread i has at (j * threads + i) * vec, out as numbers of
  * CT or as their codes and a scale. */
 template <typename CT, int vec, int items>
@@ -110,23 +124,15 @@ __device__ __forceinline__ void store_row(vec_of<float, vec> (&row)[items], int6
             store_as<CT, vec>(row[j], numbers + i);
             continue;
         }
-        for (int k = 0; k < vec; k++) {
-            row[j].v[k] = to_float(from_float<CT>(row[j].v[k]));
-            largest = max(largest, magnitude_of(row[j].v[k]));
-        }
+        round_as<CT, vec>(row[j]);
+        for (int k = 0; k < vec; k++) largest = max(largest, magnitude_of(row[j].v[k]));
     }
     if (to.codes == NULL) return;
-    const float scale = scale_of(block_max(largest), to.qmax);
-    if (threadIdx.x == 0) to.scales[m] = scale;
+    const quantizer q = quantizer_of(block_max(largest), to.qmax, to.is_fp8);
+    if (threadIdx.x == 0) to.scales[m] = q.scale;
     for (int j = 0; j < items; j++) {
         const int64_t i = j * stride + threadIdx.x * vec;
-        if (i >= n) continue;
-        code_packet<vec> packet;
-        for (int k = 0; k < vec; k++) {
-            packet.v[k] = to.is_fp8 ? code_of<true>(row[j].v[k], scale, to.qmax)
-                                    : code_of<false>(row[j].v[k], scale, to.qmax);
-        }
-        *(code_packet<vec> *)(to.codes + m * n + i) = packet;
+        if (i < n) store_codes<vec>(q, row[j].v, to.codes + m * n + i);
     }
 }
 

@@ -26,10 +26,11 @@ struct quantize_args {
     int K, scale_columns; /* columns that share a scale */
     int group_columns, group_ld;
     float qmax;
+    bool is_fp8;
 };
 
 /* Grid (rows, scales of a row). The row is read twice; the second time it is in the cache. */
-template <typename CT, int vec, bool is_fp8> __global__ void k_quantize(quantize_args a) {
+template <typename CT, int vec> __global__ void k_quantize(quantize_args a) {
     const int64_t row = blockIdx.x;
     const int first = (int)blockIdx.y * a.scale_columns;
     const int end = min(first + a.scale_columns, a.K);
@@ -43,15 +44,13 @@ template <typename CT, int vec, bool is_fp8> __global__ void k_quantize(quantize
         v.load(x + k);
         for (int i = 0; i < vec; i++) largest = max(largest, magnitude_of(v.v[i]));
     }
-    const float scale = scale_of(block_max(largest), a.qmax);
-    if (threadIdx.x == 0) a.scales[row + blockIdx.y * a.scale_stride] = scale;
+    const quantizer q = quantizer_of(block_max(largest), a.qmax, a.is_fp8);
+    if (threadIdx.x == 0) a.scales[row + blockIdx.y * a.scale_stride] = q.scale;
     for (int k = first + (int)threadIdx.x * vec; k < end; k += (int)blockDim.x * vec) {
         vec_of<CT, vec> v;
-        code_packet<vec> packet;
         v.load(x + k);
-        for (int i = 0; i < vec; i++) packet.v[i] = code_of<is_fp8>(v.v[i], scale, a.qmax);
         const int group = k / a.group_columns;
-        *(code_packet<vec> *)(codes + group * a.group_ld + k - group * a.group_columns) = packet;
+        store_codes<vec>(q, v.v, codes + group * a.group_ld + k - group * a.group_columns);
     }
     if (end < a.K) return;
     const int last = (a.K - 1) / a.group_columns;
@@ -273,10 +272,7 @@ ssmq_status launch_quantize(const cuda_quantize_call *c, const quantize_args &a,
     const unsigned threads = threads_for((a.scale_columns + vec - 1) / vec);
     const launch_shape shape = {grid, dim3(threads), 0};
     const cuda_pass p = pass_of(c->stream, c->is_chained);
-    if (c->format == SSMQ_FORMAT_FP8_E4M3) {
-        return launch_chained(k_quantize<CT, vec, true>, shape, &p, err, a);
-    }
-    return launch_chained(k_quantize<CT, vec, false>, shape, &p, err, a);
+    return launch_chained(k_quantize<CT, vec>, shape, &p, err, a);
 }
 
 template <typename CT, int rows, bool is_fp8>
@@ -316,6 +312,7 @@ ssmq_status cuda_quantize(const cuda_quantize_call *call, ssmq_err *err) {
     a.group_columns = (int)s->group_columns;
     a.group_ld = (int)s->group_ld;
     a.qmax = (float)ssmq_format_get(call->format)->qmax;
+    a.is_fp8 = call->format == SSMQ_FORMAT_FP8_E4M3;
     const dim3 grid((unsigned)call->rows, (unsigned)(call->by_group ? s->n_groups : 1));
     const bool is_aligned = s->columns % VEC == 0 && s->group_columns % VEC == 0;
     ssmq_status status = SSMQ_OK;

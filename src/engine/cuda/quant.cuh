@@ -9,19 +9,6 @@
 
 #include "engine/cuda/device.cuh"
 
-template <bool is_fp8>
-static __device__ __forceinline__ uint8_t code_of(float x, float scale, float qmax) {
-    const float ratio = __fdiv_rn(x, scale);
-    if constexpr (is_fp8) {
-        return __nv_cvt_float_to_fp8(ratio, __NV_SATFINITE, __NV_E4M3);
-    } else {
-        const float q = rintf(ratio);
-        /* In this order NaN becomes -qmax; its scale keeps it from being lost. */
-        const float clamped = q > qmax ? qmax : (q > -qmax ? q : -qmax);
-        return (uint8_t)(int8_t)(int)clamped;
-    }
-}
-
 /* Magnitudes compare as their bits do, with NaN over infinity, so that NaN is not lost. */
 static __device__ __forceinline__ unsigned magnitude_of(float x) {
     return __float_as_uint(x) & 0x7fffffffu;
@@ -30,26 +17,72 @@ static __device__ __forceinline__ unsigned magnitude_of(float x) {
 /* Largest over the block, in every thread. */
 static __device__ __forceinline__ unsigned block_max(unsigned x) {
     __shared__ unsigned of_warp[WARP];
-    for (int step = WARP / 2; step > 0; step /= 2) {
-        const unsigned other = __shfl_xor_sync(~0u, x, step);
-        x = x > other ? x : other;
-    }
-    if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = x;
+    const unsigned lane = threadIdx.x % WARP;
+    x = __reduce_max_sync(~0u, x);
+    if (lane == 0) of_warp[threadIdx.x / WARP] = x;
     __syncthreads();
-    unsigned largest = 0;
-    for (unsigned i = 0; i < blockDim.x / WARP; i++) {
-        largest = largest > of_warp[i] ? largest : of_warp[i];
-    }
-    return largest;
+    return __reduce_max_sync(~0u, lane < blockDim.x / WARP ? of_warp[lane] : 0);
 }
 
-/* The scale of numbers whose largest magnitude has these bits. */
-static __device__ __forceinline__ float scale_of(unsigned largest, float qmax) {
+/* Makes codes of numbers that share a scale. */
+struct quantizer {
+    float scale, inverse, qmax;
+    bool is_fp8, is_usual;
+};
+
+/* For numbers whose largest magnitude has these bits. */
+static __device__ __forceinline__ quantizer quantizer_of(unsigned largest, float qmax,
+                                                         bool is_fp8) {
+    const float least = 0x1p-60f, most = 0x1p60f;
     const float scale = __fdiv_rn(__uint_as_float(largest), qmax);
-    return scale == 0.0f ? 1.0f : scale;
+    quantizer q = {scale == 0.0f ? 1.0f : scale, 0.0f, qmax, is_fp8, false};
+    q.inverse = __frcp_rn(q.scale);
+    q.is_usual = q.scale >= least && q.scale <= most;
+    return q;
+}
+
+/* x / scale, rounded correctly where the scale is usual: from the rounded reciprocal, twice
+ * corrected by the exact remainder (Markstein; Muller et al., Handbook of Floating-Point
+ * Arithmetic, on division with a fused multiply-add). A remainder that underflows belongs to a code
+ * of 0. */
+static __device__ __forceinline__ float divided(const quantizer &q, float x) {
+    float ratio = __fmul_rn(x, q.inverse);
+    ratio = __fmaf_rn(__fmaf_rn(-q.scale, ratio, x), q.inverse, ratio);
+    return __fmaf_rn(__fmaf_rn(-q.scale, ratio, x), q.inverse, ratio);
+}
+
+/* Of any number under any scale. */
+static __device__ __forceinline__ uint8_t unusual_code(const quantizer &q, float x) {
+    const float ratio = __fdiv_rn(x, q.scale);
+    if (q.is_fp8) return __nv_cvt_float_to_fp8(ratio, __NV_SATFINITE, __NV_E4M3);
+    const float rounded = rintf(ratio);
+    /* In this order NaN becomes -qmax; its scale keeps it from being lost. */
+    const float clamped = rounded > q.qmax ? q.qmax : (rounded > -q.qmax ? rounded : -q.qmax);
+    return (uint8_t)(int8_t)(int)clamped;
+}
+
+/* A usual scale leaves no ratio beyond the last code. */
+static __device__ __forceinline__ uint8_t usual_code(const quantizer &q, float x) {
+    /* Whose last bit is a unit: the sum is rounded to the nearest even integer, in its low bits. */
+    const float unit = 0x1.8p23f;
+    const float ratio = divided(q, x);
+    if (q.is_fp8) return __nv_cvt_float_to_fp8(ratio, __NV_SATFINITE, __NV_E4M3);
+    return (uint8_t)__float_as_uint(__fadd_rn(ratio, unit));
 }
 
 template <int vec> struct alignas(vec) code_packet { uint8_t v[vec]; };
+
+template <int vec>
+static __device__ __forceinline__ void store_codes(const quantizer &q, const float (&x)[vec],
+                                                   uint8_t *to) {
+    code_packet<vec> packet;
+    if (q.is_usual) {
+        for (int i = 0; i < vec; i++) packet.v[i] = usual_code(q, x[i]);
+    } else {
+        for (int i = 0; i < vec; i++) packet.v[i] = unusual_code(q, x[i]);
+    }
+    *(code_packet<vec> *)to = packet;
+}
 
 /* The number of an exact sum, not yet rounded to CT. */
 static __device__ __forceinline__ float scaled_sum(int32_t sum, float row, float column) {
