@@ -16,7 +16,7 @@ enum { SSMQ_TRIAL_KEY_BYTES = 512, SSMQ_SKIP_BYTES = 160, SSMQ_MAX_TRIALS = 1000
 
 /* Version of everything that decides an accuracy number: raise it when engine semantics, prompts
  * or protocols change, and old results are no longer taken for equal. */
-#define SSMQ_NUMERICS_VERSION "2"
+#define SSMQ_NUMERICS_VERSION "3"
 
 /* What the trials of a run have in common and their ids depend on. */
 typedef struct ssmq_inputs {

@@ -41,39 +41,12 @@ __device__ __forceinline__ vec_of<CT, vec> earlier_input(const conv_call &c, int
     return x;
 }
 
-/* vec columns of zxbcdt, of which the product left numbers or sums, for loads that nobody waits for
- * yet. */
-template <typename CT, int vec, bool has_sums> struct raw_inputs {
-    packets_of<CT, vec> parts;
-    __device__ __forceinline__ void load(const cuda_product &p, int64_t m, int64_t column) {
-        parts.load((const CT *)p.y + m * p.ld + column);
-    }
-    __device__ __forceinline__ vec_of<CT, vec> numbers(const vec_of<float, vec> &) const {
-        return parts.numbers();
-    }
-};
-template <typename CT, int vec> struct raw_inputs<CT, vec, true> {
-    packet<int32_t, vec> sums;
-    float scale;
-    __device__ __forceinline__ void load(const cuda_product &p, int64_t m, int64_t column) {
-        sums = load_packet<int32_t, vec>((const int32_t *)p.y + m * p.ld + column);
-        scale = p.row_scales[m];
-    }
-    __device__ __forceinline__ vec_of<CT, vec> numbers(const vec_of<float, vec> &columns) const {
-        vec_of<CT, vec> out;
-        for (int i = 0; i < vec; i++) {
-            out.v[i] = to_float(from_float<CT>(scaled_sum(sums.v[i], scale, columns.v[i])));
-        }
-        return out;
-    }
-};
-
 /* The segment's last inputs into the ring, by the thread that alone has read it there. */
 template <typename CT, int vec, int K, bool has_sums>
 __device__ __forceinline__ void keep_inputs(const conv_call &c, const vec_of<float, vec> &columns,
                                             int64_t b, int64_t channel, int64_t position) {
     for (int64_t t = c.T > K ? c.T - K : 0; t < c.T; t++) {
-        raw_inputs<CT, vec, has_sums> raw;
+        product_part<CT, vec, has_sums> raw;
         raw.load(c.zxbcdt, b * c.T + t, c.di + channel);
         const vec_of<CT, vec> x = raw.numbers(columns);
         x.store((CT *)c.ring + (b * K + (position + t) % K) * c.conv_dim + channel);
@@ -96,7 +69,7 @@ __device__ __forceinline__ void convolve(const conv_call &c, int64_t b, int64_t 
     for (int k = 1; k < K; k++) {
         const int64_t t = first - K + k;
         if (t >= 0) {
-            raw_inputs<CT, vec, has_sums> raw;
+            product_part<CT, vec, has_sums> raw;
             raw.load(c.zxbcdt, row0 + t, column);
             window[k] = raw.numbers(columns);
         } else {
@@ -104,7 +77,7 @@ __device__ __forceinline__ void convolve(const conv_call &c, int64_t b, int64_t 
         }
     }
     for (int64_t t0 = first; t0 < first + CONV_TOKENS && t0 < c.T; t0 += AHEAD) {
-        raw_inputs<CT, vec, has_sums> next[AHEAD];
+        product_part<CT, vec, has_sums> next[AHEAD];
 #pragma unroll
         for (int i = 0; i < AHEAD; i++) {
             if (t0 + i < c.T) next[i].load(c.zxbcdt, row0 + t0 + i, column);

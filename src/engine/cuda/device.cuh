@@ -99,19 +99,41 @@ template <typename CT, int n> struct vec_of {
     }
 };
 
-/* The same numbers as memory holds them, for loads that nobody waits for yet. */
+/* The same numbers as memory holds them, for loads that nobody waits for yet: in whole words, since
+ * to cut one into its numbers is to wait for it. */
 template <typename CT, int n> struct packets_of {
     static constexpr int width = vec_of<CT, n>::width;
-    packet<CT, width> parts[n / width];
+    using word = typename word_of<width * sizeof(CT)>::type;
+    word parts[n / width];
     __device__ __forceinline__ void load(const CT *from) {
-        for (int i = 0; i < n / width; i++) parts[i] = load_packet<CT, width>(from + i * width);
+        for (int i = 0; i < n / width; i++) parts[i] = *(const word *)(from + i * width);
+    }
+    __device__ __forceinline__ packet<CT, width> part(int i) const {
+        return *(const packet<CT, width> *)&parts[i];
     }
     __device__ __forceinline__ vec_of<CT, n> numbers() const {
         vec_of<CT, n> out;
-        for (int i = 0; i < n; i++) out.v[i] = to_float(parts[i / width].v[i % width]);
+        for (int i = 0; i < n / width; i++) {
+            const packet<CT, width> numbers = part(i);
+            for (int k = 0; k < width; k++) out.v[i * width + k] = to_float(numbers.v[k]);
+        }
         return out;
     }
 };
+
+/* Each number as CT would have it. */
+template <typename CT, int n> static __device__ __forceinline__ void round_as(float (&x)[n]) {
+    if constexpr (sizeof(CT) == 2 && n % 2 == 0) {
+        for (int k = 0; k < n; k += 2) {
+            const uint32_t pair = pack<CT>(x[k], x[k + 1]);
+            const packet<CT, 2> both = *(const packet<CT, 2> *)&pair;
+            x[k] = to_float(both.v[0]);
+            x[k + 1] = to_float(both.v[1]);
+        }
+    } else {
+        for (int k = 0; k < n; k++) x[k] = to_float(from_float<CT>(x[k]));
+    }
+}
 
 /* x / (1 + exp(-x)), with approximations of 2 ulp each where 16 bits are what is kept. */
 template <typename CT> static __device__ __forceinline__ float type_silu(float x) {

@@ -13,18 +13,22 @@ enum {
     MAX_THREADS = 1024,
     VEC = 8,       /* numbers a thread moves at once */
     MAX_ITEMS = 4, /* vectors a thread keeps: CUDA_MAX_ROW numbers, or CUDA_MAX_ODD_ROW */
-    IN_FLIGHT = 4  /* sums of squares that a lane loads at once */
+    IN_FLIGHT = 4, /* sums of squares that a lane loads at once */
+    /* The gated norm's threads that stay on a multiprocessor, with their registers. */
+    GATE_THREADS = 1280,
+    GATE_REGISTERS = 48,
+    MAX_REGISTERS = 64
 };
 
-/* Sum over the block, in an order of its own, the same in every thread. */
-__device__ __forceinline__ float block_sum(float x) {
-    __shared__ float of_warp[WARP];
+/* Sum over the block, in an order of its own, the same in every thread. Who asks again without a
+ * barrier in between takes turns: 0, 1, 0, ... */
+__device__ __forceinline__ float block_sum(float x, int turn) {
+    __shared__ float of_warp[2][WARP];
     x = warp_sum(x);
-    if (threadIdx.x % WARP == 0) of_warp[threadIdx.x / WARP] = x;
+    if (threadIdx.x % WARP == 0) of_warp[turn][threadIdx.x / WARP] = x;
     __syncthreads();
-    float sum = 0.0f;
-    for (unsigned i = 0; i < blockDim.x / WARP; i++) sum += of_warp[i];
-    return sum;
+    const unsigned lane = threadIdx.x % WARP;
+    return warp_sum(lane < blockDim.x / WARP ? of_warp[turn][lane] : 0.0f);
 }
 
 __device__ __forceinline__ float inverse_rms(float sum, int64_t n, float eps) {
@@ -96,20 +100,6 @@ __device__ __forceinline__ void store_as(const vec_of<float, vec> &from, CT *to)
     out.store(to);
 }
 
-/* Each number as CT would have it. */
-template <typename CT, int vec> __device__ __forceinline__ void round_as(vec_of<float, vec> &x) {
-    if constexpr (sizeof(CT) == 2 && vec % 2 == 0) {
-        for (int k = 0; k < vec; k += 2) {
-            const uint32_t pair = pack<CT>(x.v[k], x.v[k + 1]);
-            const packet<CT, 2> both = *(const packet<CT, 2> *)&pair;
-            x.v[k] = to_float(both.v[0]);
-            x.v[k + 1] = to_float(both.v[1]);
-        }
-    } else {
-        for (int k = 0; k < vec; k++) x.v[k] = to_float(from_float<CT>(x.v[k]));
-    }
-}
-
 /* A row of n numbers, vectors j of which thread i has at (j * threads + i) * vec, out as numbers of
  * CT or as their codes and a scale. */
 template <typename CT, int vec, int items>
@@ -124,7 +114,7 @@ __device__ __forceinline__ void store_row(vec_of<float, vec> (&row)[items], int6
             store_as<CT, vec>(row[j], numbers + i);
             continue;
         }
-        round_as<CT, vec>(row[j]);
+        round_as<CT, vec>(row[j].v);
         for (int k = 0; k < vec; k++) largest = max(largest, magnitude_of(row[j].v[k]));
     }
     if (to.codes == NULL) return;
@@ -173,7 +163,7 @@ __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_
         }
         for (int k = 0; k < vec; k++) sum += r[j].v[k] * r[j].v[k];
     }
-    const float inverse = inverse_rms(block_sum(sum), s.d, s.eps);
+    const float inverse = inverse_rms(block_sum(sum, 0), s.d, s.eps);
     if (threadIdx.x == 0 && !(inverse > 0.0f && inverse < INFINITY)) {
         atomicMin(call.fault, (unsigned long long)s.layer_idx << 40 | (unsigned long long)row);
     }
@@ -189,44 +179,72 @@ struct gate_call {
     cuda_product zxbcdt;
     const void *y, *weight;
     void *u;
-    int64_t di, n; /* n = di / G */
+    int64_t rows, di, n; /* n = di / G */
     float eps;
     row_codes codes;
 };
 
-/* Block (row, group). */
-template <typename CT, int vec, int items>
-__global__ void __launch_bounds__(MAX_THREADS) k_gated_norm(gate_call c) {
-    const int64_t row = blockIdx.x, first = blockIdx.y * c.n;
-    const int64_t stride = (int64_t)blockDim.x * vec;
-    vec_of<float, vec> v[items];
-    vec_of<CT, vec> w[items];
-    for (int j = 0; j < items; j++) {
-        const int64_t i = j * stride + threadIdx.x * vec;
-        if (i < c.n) w[j].load((const CT *)c.weight + first + i);
+/* What a thread has of a row, as it comes from memory. */
+template <typename CT, int vec, int items, bool has_sums> struct gate_inputs {
+    packets_of<CT, vec> y[items];
+    product_part<CT, vec, has_sums> z[items];
+    __device__ __forceinline__ void load(const gate_call &c, int64_t row, int64_t first) {
+        for (int j = 0; j < items; j++) {
+            const int64_t i = ((int64_t)j * blockDim.x + threadIdx.x) * vec;
+            if (i >= c.n) continue;
+            y[j].load((const CT *)c.y + row * c.di + first + i);
+            z[j].load(c.zxbcdt, row, first + i);
+        }
     }
-    wait_for_predecessor();
-    release_successor();
-    const float z_scale = row_scale(c.zxbcdt, row);
+};
+
+/* y silu(z); returns the sum of the thread's squares. */
+template <typename CT, int vec, int items, bool has_sums>
+__device__ __forceinline__ float gate_row(const gate_call &c, int64_t first,
+                                          const gate_inputs<CT, vec, items, has_sums> &in,
+                                          vec_of<float, vec> (&v)[items]) {
     float sum = 0.0f;
     for (int j = 0; j < items; j++) {
-        const int64_t i = j * stride + threadIdx.x * vec;
+        const int64_t i = ((int64_t)j * blockDim.x + threadIdx.x) * vec;
         if (i >= c.n) continue;
-        vec_of<CT, vec> y, z;
-        y.load((const CT *)c.y + row * c.di + first + i);
-        load_product<CT, vec>(c.zxbcdt, row, first + i, z_scale, z);
+        vec_of<float, vec> scales = {};
+        if (has_sums) scales.load(c.zxbcdt.column_scales + first + i);
+        const vec_of<CT, vec> y = in.y[j].numbers(), z = in.z[j].numbers(scales);
         for (int k = 0; k < vec; k++) {
             v[j].v[k] = y.v[k] * type_silu<CT>(z.v[k]);
             sum += v[j].v[k] * v[j].v[k];
         }
     }
-    const float inverse = inverse_rms(block_sum(sum), c.n, c.eps);
-    for (int j = 0; j < items; j++) {
-        const int64_t i = j * stride + threadIdx.x * vec;
-        if (i >= c.n) continue;
-        for (int k = 0; k < vec; k++) v[j].v[k] = v[j].v[k] * inverse * w[j].v[k];
+    return sum;
+}
+
+/* Grid (rows or less, groups): with less, a block takes rows in turn, and one is on its way while
+ * another is computed. */
+template <typename CT, int vec, int items, bool has_sums>
+__global__ void __maxnreg__(items == 1 ? GATE_REGISTERS : MAX_REGISTERS) k_gated_norm(gate_call c) {
+    const int64_t first = blockIdx.y * c.n;
+    wait_for_predecessor();
+    release_successor();
+    gate_inputs<CT, vec, items, has_sums> in;
+    in.load(c, blockIdx.x, first);
+    int turn = 0;
+    for (int64_t row = blockIdx.x; row < c.rows; row += gridDim.x) {
+        vec_of<float, vec> v[items];
+        packets_of<CT, vec> w[items];
+        const float sum = gate_row(c, first, in, v);
+        if (row + gridDim.x < c.rows) in.load(c, row + gridDim.x, first);
+        for (int j = 0; j < items; j++) {
+            const int64_t i = ((int64_t)j * blockDim.x + threadIdx.x) * vec;
+            if (i < c.n) w[j].load((const CT *)c.weight + first + i);
+        }
+        const float inverse = inverse_rms(block_sum(sum, turn), c.n, c.eps);
+        for (int j = 0; j < items; j++) {
+            const vec_of<CT, vec> weight = w[j].numbers();
+            for (int k = 0; k < vec; k++) v[j].v[k] = v[j].v[k] * inverse * weight.v[k];
+        }
+        store_row<CT, vec, items>(v, c.n, (CT *)c.u + row * c.di + first, c.codes, row);
+        turn ^= 1;
     }
-    store_row<CT, vec, items>(v, c.n, (CT *)c.u + row * c.di + first, c.codes, row);
 }
 
 row_codes row_codes_of(const cuda_codes &to) {
@@ -264,14 +282,22 @@ ssmq_status launch_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err
     return launch_chained(k_norm<CT, vec, MAX_ITEMS>, launch, p, err, *call, s);
 }
 
-template <typename CT, int vec>
+template <typename CT, int vec, bool has_sums>
 ssmq_status launch_gated_norm(const cuda_pass *p, const gate_call &c, ssmq_err *err) {
     const row_shape r = row_shape_of(c.n, vec);
-    const dim3 grid((unsigned)(p->B * p->T), (unsigned)p->shape->G);
+    const int64_t G = p->shape->G, resident = GATE_THREADS / (int64_t)r.threads;
+    const int64_t blocks = (resident > 0 ? resident : 1) * p->n_sm / G;
+    const dim3 grid((unsigned)(c.rows < blocks || blocks < 1 ? c.rows : blocks), (unsigned)G);
     const launch_shape shape = {grid, dim3(r.threads), 0};
-    if (r.items == 1) return launch_chained(k_gated_norm<CT, vec, 1>, shape, p, err, c);
-    if (r.items == 2) return launch_chained(k_gated_norm<CT, vec, 2>, shape, p, err, c);
-    return launch_chained(k_gated_norm<CT, vec, MAX_ITEMS>, shape, p, err, c);
+    if (r.items == 1) return launch_chained(k_gated_norm<CT, vec, 1, has_sums>, shape, p, err, c);
+    if (r.items == 2) return launch_chained(k_gated_norm<CT, vec, 2, has_sums>, shape, p, err, c);
+    return launch_chained(k_gated_norm<CT, vec, MAX_ITEMS, has_sums>, shape, p, err, c);
+}
+
+template <typename CT, bool has_sums>
+ssmq_status launch_gate(const cuda_pass *p, const gate_call &c, bool is_aligned, ssmq_err *err) {
+    return is_aligned ? launch_gated_norm<CT, VEC, has_sums>(p, c, err)
+                      : launch_gated_norm<CT, 1, has_sums>(p, c, err);
 }
 
 template <typename CT, int vec>
@@ -307,18 +333,21 @@ ssmq_status cuda_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err *
 ssmq_status cuda_gated_norm(const cuda_pass *p, const cuda_gated_norm_call *call, ssmq_err *err) {
     const ssmq_shape *s = p->shape;
     const int64_t n = s->di / s->G;
-    const gate_call c = {call->zxbcdt,
-                         call->y,
-                         p->layer->gated_norm,
-                         call->u,
-                         s->di,
-                         n,
-                         s->eps,
-                         row_codes_of(call->codes)};
+    gate_call c = {};
+    c.zxbcdt = call->zxbcdt;
+    c.y = call->y;
+    c.weight = p->layer->gated_norm;
+    c.u = call->u;
+    c.rows = p->B * p->T;
+    c.di = s->di;
+    c.n = n;
+    c.eps = s->eps;
+    c.codes = row_codes_of(call->codes);
     const bool is_aligned = n % VEC == 0 && call->zxbcdt.ld % VEC == 0;
+    const bool has_sums = call->zxbcdt.row_scales != NULL;
     ssmq_status status = SSMQ_OK;
     DISPATCH(p->dtype, CT,
-             status = is_aligned ? launch_gated_norm<CT, VEC>(p, c, err)
-                                 : launch_gated_norm<CT, 1>(p, c, err));
+             status = has_sums ? launch_gate<CT, true>(p, c, is_aligned, err)
+                               : launch_gate<CT, false>(p, c, is_aligned, err));
     return status;
 }

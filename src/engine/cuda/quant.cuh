@@ -61,23 +61,37 @@ static __device__ __forceinline__ uint8_t unusual_code(const quantizer &q, float
     return (uint8_t)(int8_t)(int)clamped;
 }
 
-/* A usual scale leaves no ratio beyond the last code. */
-static __device__ __forceinline__ uint8_t usual_code(const quantizer &q, float x) {
+template <int vec> struct alignas(vec) code_packet { uint8_t v[vec]; };
+
+/* Codes of ratios that a usual scale leaves within those of the format. */
+template <int vec>
+static __device__ __forceinline__ code_packet<vec> codes_of(const quantizer &q,
+                                                            const float (&ratio)[vec]) {
+    code_packet<vec> packet;
+    if (q.is_fp8) {
+        for (int i = 0; i + 1 < vec; i += 2) {
+            const __nv_fp8x2_storage_t pair = __nv_cvt_float2_to_fp8x2(
+                make_float2(ratio[i], ratio[i + 1]), __NV_SATFINITE, __NV_E4M3);
+            packet.v[i] = (uint8_t)pair;
+            packet.v[i + 1] = (uint8_t)(pair >> 8);
+        }
+        if (vec == 1) packet.v[0] = __nv_cvt_float_to_fp8(ratio[0], __NV_SATFINITE, __NV_E4M3);
+        return packet;
+    }
     /* Whose last bit is a unit: the sum is rounded to the nearest even integer, in its low bits. */
     const float unit = 0x1.8p23f;
-    const float ratio = divided(q, x);
-    if (q.is_fp8) return __nv_cvt_float_to_fp8(ratio, __NV_SATFINITE, __NV_E4M3);
-    return (uint8_t)__float_as_uint(__fadd_rn(ratio, unit));
+    for (int i = 0; i < vec; i++) packet.v[i] = (uint8_t)__float_as_uint(__fadd_rn(ratio[i], unit));
+    return packet;
 }
-
-template <int vec> struct alignas(vec) code_packet { uint8_t v[vec]; };
 
 template <int vec>
 static __device__ __forceinline__ void store_codes(const quantizer &q, const float (&x)[vec],
                                                    uint8_t *to) {
     code_packet<vec> packet;
     if (q.is_usual) {
-        for (int i = 0; i < vec; i++) packet.v[i] = usual_code(q, x[i]);
+        float ratio[vec];
+        for (int i = 0; i < vec; i++) ratio[i] = divided(q, x[i]);
+        packet = codes_of<vec>(q, ratio);
     } else {
         for (int i = 0; i < vec; i++) packet.v[i] = unusual_code(q, x[i]);
     }
@@ -102,15 +116,43 @@ static __device__ __forceinline__ void load_product(const cuda_product &p, int64
     for (int i = 0; i < n; i += width) {
         const packet<int32_t, width> part = load_packet<int32_t, width>(sums + i);
         const packet<float, width> scale = load_packet<float, width>(p.column_scales + column + i);
-        for (int k = 0; k < width; k++) {
-            out.v[i + k] = to_float(from_float<CT>(scaled_sum(part.v[k], row, scale.v[k])));
-        }
+        for (int k = 0; k < width; k++) out.v[i + k] = scaled_sum(part.v[k], row, scale.v[k]);
     }
+    round_as<CT, n>(out.v);
 }
 
 /* The scale of row m; 1 where the product is in CT. */
 static __device__ __forceinline__ float row_scale(const cuda_product &p, int64_t m) {
     return p.row_scales != NULL ? p.row_scales[m] : 1.0f;
 }
+
+/* Neighbouring numbers of a product's row as it left them, for loads that nobody waits for yet.
+ * What numbers() is told, the scales of the columns, only sums need. */
+template <typename CT, int vec, bool has_sums> struct product_part {
+    packets_of<CT, vec> parts;
+    __device__ __forceinline__ void load(const cuda_product &p, int64_t m, int64_t column) {
+        parts.load((const CT *)p.y + m * p.ld + column);
+    }
+    __device__ __forceinline__ vec_of<CT, vec> numbers(const vec_of<float, vec> &) const {
+        return parts.numbers();
+    }
+};
+template <typename CT, int vec> struct product_part<CT, vec, true> {
+    packets_of<int32_t, vec> sums;
+    float scale;
+    __device__ __forceinline__ void load(const cuda_product &p, int64_t m, int64_t column) {
+        sums.load((const int32_t *)p.y + m * p.ld + column);
+        scale = p.row_scales[m];
+    }
+    __device__ __forceinline__ vec_of<CT, vec> numbers(const vec_of<float, vec> &columns) const {
+        vec_of<CT, vec> out;
+        for (int i = 0; i < vec; i++) {
+            const int32_t sum = sums.part(i / sums.width).v[i % sums.width];
+            out.v[i] = scaled_sum(sum, scale, columns.v[i]);
+        }
+        round_as<CT, vec>(out.v);
+        return out;
+    }
+};
 
 #endif
