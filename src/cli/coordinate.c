@@ -24,8 +24,8 @@ static const int64_t progress_every_ns = 5000000000;
 static const int64_t merge_every_ns = 30000000000;
 static const double ns_per_s = 1e9;
 
-typedef struct coordinator {
-    const ssmq_coordinate *setup;
+typedef struct ssmq_coordinator {
+    ssmq_coordinate setup;
     ssmq_coordinate_result *result;
     ssmq_sched *sched;
     bool *is_idle;    /* [size] asked and got nothing yet */
@@ -38,8 +38,8 @@ typedef struct coordinator {
 } coordinator;
 
 static ssmq_status tell(coordinator *c, int rank, const ssmq_message *message, ssmq_err *err) {
-    if (rank != ROOT) return ssmq_comm_send(c->setup->comm, rank, message, err);
-    ssmq_mailbox_put(c->setup->mailbox, SSMQ_TO_WORKER, message);
+    if (rank != ROOT) return ssmq_comm_send(c->setup.comm, rank, message, err);
+    ssmq_mailbox_put(c->setup.mailbox, SSMQ_TO_WORKER, message);
     return SSMQ_OK;
 }
 
@@ -52,8 +52,8 @@ static ssmq_status serve_idle(coordinator *c, ssmq_err *err) {
         ssmq_message say = {.kind = SSMQ_WORD_STOP, .trial_idx = -1};
         if (i != SSMQ_SCHED_DONE) {
             say.kind = SSMQ_WORD_RUN;
-            say.trial_idx = c->setup->todo[i].trial_idx;
-            say.value = (int32_t)c->setup->todo[i].attempt;
+            say.trial_idx = c->setup.todo[i].trial_idx;
+            say.value = (int32_t)c->setup.todo[i].attempt;
         } else {
             c->is_stopped[rank] = true;
             c->n_active--;
@@ -67,10 +67,10 @@ static ssmq_status serve_idle(coordinator *c, ssmq_err *err) {
 static int64_t todo_index(const coordinator *c, int64_t trial_idx) {
     /* todo is in grid order. */
     size_t low = 0;
-    size_t high = c->setup->n_todo;
+    size_t high = c->setup.n_todo;
     while (low < high) {
         size_t middle = low + (high - low) / 2;
-        if (c->setup->todo[middle].trial_idx < trial_idx) {
+        if (c->setup.todo[middle].trial_idx < trial_idx) {
             low = middle + 1;
         } else {
             high = middle;
@@ -80,7 +80,7 @@ static int64_t todo_index(const coordinator *c, int64_t trial_idx) {
 }
 
 static void give_up_if_asked(coordinator *c) {
-    const ssmq_config_run *run = &c->setup->config->run;
+    const ssmq_config_run *run = &c->setup.config->run;
     size_t n_failed = c->n_failed;
     bool too_many = run->max_failures > 0 && n_failed >= (size_t)run->max_failures;
     if (n_failed == 0 || !(run->fail_fast || too_many) || c->result->was_given_up) return;
@@ -96,9 +96,9 @@ static void take_finished(coordinator *c, int rank, const ssmq_message *message)
     bool is_failed = status != SSMQ_OK && status != SSMQ_SKIP;
     c->n_failed += is_failed;
     ssmq_log(is_failed ? SSMQ_LOG_WARN : SSMQ_LOG_INFO, "%zu/%zu %s in %.2f s on rank %d: %s",
-             c->setup->n_done_before + c->n_finished, c->setup->n_done_before + c->setup->n_todo,
+             c->setup.n_done_before + c->n_finished, c->setup.n_done_before + c->setup.n_todo,
              ssmq_status_name(status), message->seconds, rank,
-             c->setup->grid->trials[message->trial_idx].key);
+             c->setup.grid->trials[message->trial_idx].key);
     give_up_if_asked(c);
 }
 
@@ -134,13 +134,13 @@ static ssmq_status listen(coordinator *c, ssmq_err *err) {
     bool has_others = c->size > 1;
     do {
         int64_t wait_ns = has_others ? mailbox_turn_ns : turn_ns;
-        if (!c->is_stopped[ROOT] && ssmq_mailbox_take(c->setup->mailbox, SSMQ_TO_COORDINATOR,
+        if (!c->is_stopped[ROOT] && ssmq_mailbox_take(c->setup.mailbox, SSMQ_TO_COORDINATOR,
                                                       has_others ? 0 : wait_ns, &message)) {
             return take_message(c, ROOT, &message, err);
         }
         if (has_others) {
             int from_rank = -1;
-            SSMQ_TRY(ssmq_comm_receive(c->setup->comm, &message, &from_rank, wait_ns, err));
+            SSMQ_TRY(ssmq_comm_receive(c->setup.comm, &message, &from_rank, wait_ns, err));
             if (from_rank >= 0) return take_message(c, from_rank, &message, err);
         }
     } while (ssmq_now_ns() < until_ns);
@@ -149,9 +149,9 @@ static ssmq_status listen(coordinator *c, ssmq_err *err) {
 
 static void drain_if_asked(coordinator *c) {
     if (c->result->was_drained) return;
-    double limit_s = c->setup->config->run.time_limit_s;
+    double limit_s = c->setup.config->run.time_limit_s;
     bool over = limit_s > 0 && (double)(ssmq_now_ns() - c->start_ns) / ns_per_s > limit_s;
-    if (*c->setup->stop_signal == 0 && !over) return;
+    if (*c->setup.stop_signal == 0 && !over) return;
     ssmq_log(SSMQ_LOG_WARN, over ? "time limit: finishing what runs, then stopping"
                                  : "signal: finishing what runs, then stopping");
     c->result->was_drained = true;
@@ -165,9 +165,9 @@ static void show_progress(coordinator *c) {
     ssmq_sched_state state;
     ssmq_sched_get(c->sched, &state);
     ssmq_progress progress = {
-        .n_done = c->setup->n_done_before + state.n_finished,
-        .n_total = c->setup->n_done_before + c->setup->n_todo,
-        .n_failed = c->setup->n_failed_before + c->n_failed,
+        .n_done = c->setup.n_done_before + state.n_finished,
+        .n_total = c->setup.n_done_before + c->setup.n_todo,
+        .n_failed = c->setup.n_failed_before + c->n_failed,
         .cost_done = state.cost_finished,
         .cost_total = state.cost_finished + state.cost_in_flight + state.cost_waiting,
         .elapsed_s = (double)(now_ns - c->start_ns) / ns_per_s,
@@ -185,7 +185,7 @@ static void merge_now_and_then(coordinator *c) {
     if (now_ns < c->next_merge_ns || c->n_merged == c->n_finished) return;
     ssmq_run_counts counts;
     ssmq_err err = {0};
-    if (ssmq_merge(c->setup->run_dir, &counts, &err) != SSMQ_OK) {
+    if (ssmq_merge(c->setup.run_dir, &counts, &err) != SSMQ_OK) {
         ssmq_log_err(SSMQ_LOG_WARN, &err);
     }
     c->n_merged = c->n_finished;
@@ -200,7 +200,7 @@ static ssmq_status run(coordinator *c, ssmq_err *err) {
         show_progress(c);
         merge_now_and_then(c);
     }
-    c->result->n_left = c->setup->n_todo - c->n_finished;
+    c->result->n_left = c->setup.n_todo - c->n_finished;
     return SSMQ_OK;
 }
 
@@ -212,7 +212,7 @@ static uint32_t class_of(const ssmq_trial *trial) {
 }
 
 static ssmq_status open_sched(coordinator *c, ssmq_err *err) {
-    const ssmq_coordinate *setup = c->setup;
+    const ssmq_coordinate *setup = &c->setup;
     ssmq_sched_trial *trials = NULL;
     /* Random costs, longest first: for showing that the order changes no result. */
     bool is_shuffled = strcmp(setup->config->sweep.order, "shuffled") == 0;
@@ -231,23 +231,39 @@ static ssmq_status open_sched(coordinator *c, ssmq_err *err) {
     return status;
 }
 
-ssmq_status ssmq_coordinate_run(const ssmq_coordinate *setup, ssmq_coordinate_result *result,
-                                ssmq_err *err) {
-    coordinator c = {.setup = setup, .result = result, .size = ssmq_comm_size(setup->comm)};
+ssmq_status ssmq_coordinator_open(ssmq_coordinator **out, const ssmq_coordinate *setup,
+                                  ssmq_err *err) {
+    coordinator *c = NULL;
     ssmq_status status = SSMQ_OK;
-    memset(result, 0, sizeof *result);
-    c.n_active = c.size;
-    c.start_ns = ssmq_now_ns();
-    c.next_progress_ns = c.start_ns + progress_every_ns;
-    c.next_merge_ns = c.start_ns + merge_every_ns;
-    SSMQ_TRY(open_sched(&c, err));
-    SSMQ_TRY_OR(ssmq_calloc(&c.is_idle, (size_t)c.size, sizeof *c.is_idle, err), close_sched);
-    SSMQ_TRY_OR(ssmq_calloc(&c.is_stopped, (size_t)c.size, sizeof *c.is_stopped, err), free_idle);
-    status = run(&c, err);
-    ssmq_free(c.is_stopped);
-free_idle:
-    ssmq_free(c.is_idle);
-close_sched:
-    ssmq_sched_close(c.sched);
+    *out = NULL;
+    SSMQ_TRY(ssmq_calloc(&c, 1, sizeof *c, err));
+    c->setup = *setup;
+    c->size = ssmq_comm_size(setup->comm);
+    c->n_active = c->size;
+    SSMQ_TRY_OR(open_sched(c, err), failed);
+    SSMQ_TRY_OR(ssmq_calloc(&c->is_idle, (size_t)c->size, sizeof *c->is_idle, err), failed);
+    SSMQ_TRY_OR(ssmq_calloc(&c->is_stopped, (size_t)c->size, sizeof *c->is_stopped, err), failed);
+    *out = c;
+    return SSMQ_OK;
+failed:
+    ssmq_coordinator_close(c);
     return status;
+}
+
+void ssmq_coordinator_close(ssmq_coordinator *c) {
+    if (c == NULL) return;
+    ssmq_sched_close(c->sched);
+    ssmq_free(c->is_idle);
+    ssmq_free(c->is_stopped);
+    ssmq_free(c);
+}
+
+ssmq_status ssmq_coordinator_run(ssmq_coordinator *c, ssmq_coordinate_result *result,
+                                 ssmq_err *err) {
+    memset(result, 0, sizeof *result);
+    c->result = result;
+    c->start_ns = ssmq_now_ns();
+    c->next_progress_ns = c->start_ns + progress_every_ns;
+    c->next_merge_ns = c->start_ns + merge_every_ns;
+    return run(c, err);
 }

@@ -40,9 +40,18 @@ typedef struct ssmq_coordinate_result {
     bool was_given_up; /* by fail_fast or max_failures */
 } ssmq_coordinate_result;
 
-/* Returns when every worker has stopped or retired.  Ranks: root.  Fails: INTERNAL, NOMEM. */
-SSMQ_MUST_USE ssmq_status ssmq_coordinate_run(const ssmq_coordinate *setup,
-                                              ssmq_coordinate_result *result, ssmq_err *err);
+typedef struct ssmq_coordinator ssmq_coordinator;
+
+/* Takes all memory that coordination needs, so that it cannot fail for want of it once workers
+ * listen. setup is copied; what it points to is borrowed.
+ * Owns: *out, ssmq_coordinator_close().  Ranks: root.  Fails: NOMEM. */
+SSMQ_MUST_USE ssmq_status ssmq_coordinator_open(ssmq_coordinator **out,
+                                                const ssmq_coordinate *setup, ssmq_err *err);
+void ssmq_coordinator_close(ssmq_coordinator *coordinator); /* NULL is a no-op */
+/* Returns when every worker has stopped or retired; once in a coordinator's life.
+ * Ranks: root.  Fails: INTERNAL. */
+SSMQ_MUST_USE ssmq_status ssmq_coordinator_run(ssmq_coordinator *coordinator,
+                                               ssmq_coordinate_result *result, ssmq_err *err);
 
 #ifdef __cplusplus
 }

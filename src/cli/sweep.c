@@ -45,7 +45,9 @@ typedef struct sweep {
     ssmq_run_folder folder; /* root */
     char run_dir[SSMQ_PATH_BYTES];
     ssmq_worker_context worker;
-    ssmq_todo todo; /* root */
+    ssmq_todo todo;                /* root */
+    ssmq_mailbox *mailbox;         /* root */
+    ssmq_coordinator *coordinator; /* root */
     ssmq_coordinate_result result;
     ssmq_err worker_err;
     int64_t start_ns;
@@ -187,11 +189,30 @@ static ssmq_status find_todo(sweep *s, ssmq_err *err) {
     return SSMQ_OK;
 }
 
+static ssmq_status open_coordinator(sweep *s, ssmq_err *err) {
+    SSMQ_TRY(ssmq_mailbox_open(&s->mailbox, err));
+    s->worker.channel.mailbox = s->mailbox;
+    const ssmq_coordinate setup = {
+        .config = &s->config,
+        .grid = &s->grid,
+        .run_dir = s->run_dir,
+        .comm = s->comm,
+        .mailbox = s->mailbox,
+        .todo = s->todo.orders,
+        .n_todo = s->todo.n,
+        .n_done_before = s->todo.n_done,
+        .n_failed_before = s->todo.n_failed,
+        .stop_signal = &g_stop_signal,
+    };
+    return ssmq_coordinator_open(&s->coordinator, &setup, err);
+}
+
 static ssmq_status prepare(sweep *s, ssmq_err *err) {
     SSMQ_TRY(open_folder(s, err));
     ssmq_status status = open_worker(s, err);
     SSMQ_TRY(ssmq_comm_agree(s->comm, status, err));
     if (is_root(s)) status = find_todo(s, err);
+    if (is_root(s) && status == SSMQ_OK) status = open_coordinator(s, err);
     return ssmq_comm_agree(s->comm, status, err);
 }
 
@@ -204,31 +225,14 @@ static void *root_worker(void *context) {
 
 /* The root coordinates in this thread, which alone may use MPI, and computes in another. */
 static ssmq_status run_root(sweep *s, ssmq_err *err) {
-    ssmq_mailbox *mailbox = NULL;
     pthread_t thread;
-    SSMQ_TRY(ssmq_mailbox_open(&mailbox, err));
-    s->worker.channel.mailbox = mailbox;
     if (pthread_create(&thread, NULL, root_worker, s) != 0) {
-        ssmq_mailbox_close(mailbox);
-        return SSMQ_FAIL(err, INTERNAL, "cannot start a thread");
+        ssmq_panic(__FILE__, __LINE__, "cannot start a thread");
     }
-    ssmq_coordinate setup = {
-        .config = &s->config,
-        .grid = &s->grid,
-        .run_dir = s->run_dir,
-        .comm = s->comm,
-        .mailbox = mailbox,
-        .todo = s->todo.orders,
-        .n_todo = s->todo.n,
-        .n_done_before = s->todo.n_done,
-        .n_failed_before = s->todo.n_failed,
-        .stop_signal = &g_stop_signal,
-    };
-    ssmq_status status = ssmq_coordinate_run(&setup, &s->result, err);
+    ssmq_status status = ssmq_coordinator_run(s->coordinator, &s->result, err);
     /* Without words between ranks there is no orderly end; the journals hold what was done. */
     if (status != SSMQ_OK) ssmq_panic(err->file, err->line, err->text);
     (void)pthread_join(thread, NULL);
-    ssmq_mailbox_close(mailbox);
     return SSMQ_OK;
 }
 
@@ -298,6 +302,8 @@ static ssmq_status sweep_all(sweep *s, int *exit_code, ssmq_err *err) {
 
 static void close_all(sweep *s) {
     close_worker(s);
+    ssmq_coordinator_close(s->coordinator);
+    ssmq_mailbox_close(s->mailbox);
     ssmq_todo_free(&s->todo);
     ssmq_grid_free(&s->grid);
     ssmq_grid_free(&s->selected);
