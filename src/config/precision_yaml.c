@@ -8,10 +8,9 @@
 static const char FIELDS[] =
     "name, dtype, w_bits, a_bits, w_format, a_format, group_size, state_dtype";
 static const char DTYPES[] = "fp32 | fp16 | bf16";
-static const char FORMATS[] = "float | int8 | int4 | fp8_e4m3";
 static const char PATH[] = "sweep.precisions";
 
-enum { PATH_BYTES = 64, MOST_GROUP_SIZE = 262144, UNSET = -1 };
+enum { PATH_BYTES = 64, LIST_BYTES = 480, MOST_GROUP_SIZE = 262144, UNSET = -1 };
 
 typedef enum field {
     FIELD_NAME,
@@ -27,6 +26,33 @@ typedef enum field {
 
 static const char *const field_names[N_FIELDS] = {
     "name", "dtype", "w_bits", "a_bits", "w_format", "a_format", "group_size", "state_dtype"};
+
+/* A text made of the rows of quant/'s tables, for the part of a fault that says what is allowed. */
+typedef enum list { LIST_FORMATS, LIST_BITS, LIST_GROUPED_BITS, LIST_LADDER } list;
+
+static const char *listed(char out[LIST_BYTES], list which) {
+    ssmq_str text;
+    ssmq_str_init(&text, LIST_BYTES - 1);
+    switch (which) {
+    case LIST_FORMATS:
+        ssmq_format_add_names(&text, " | ");
+        break;
+    case LIST_BITS:
+        ssmq_format_add_bits(&text, ", ");
+        ssmq_str_addf(&text, ", or the 16 or 32 bits of dtype");
+        break;
+    case LIST_GROUPED_BITS:
+        ssmq_str_addf(&text, "0, or w_bits of ");
+        ssmq_format_add_bits(&text, " or ");
+        break;
+    case LIST_LADDER:
+        ssmq_precision_add_ladder(&text);
+        break;
+    }
+    ssmq_field_set(out, LIST_BYTES, ssmq_str_get(&text));
+    ssmq_str_free(&text);
+    return out;
+}
 
 /* A mapping while it is read: integers are UNSET until their field was seen. */
 typedef struct draft {
@@ -65,14 +91,17 @@ static bool is_name_text(const char *text) {
 
 static void read_integer(draft *d, const ssmq_yaml_node *node, const char *key, const char *text,
                          int64_t *out) {
-    char shown[SSMQ_SHOWN_BYTES];
+    char shown[SSMQ_SHOWN_BYTES], text_of_list[LIST_BYTES];
     bool is_group = out == &d->group_size;
     const char *allowed = is_group ? "an integer from 0 (one scale a channel) to 262144"
-                                   : "4, 8, or the 16 or 32 bits of dtype";
+                                   : listed(text_of_list, LIST_BITS);
+    ssmq_format unused = SSMQ_FORMAT_FLOAT;
     int64_t value = 0;
     bool is_fine = node->is_plain && ssmq_text_to_i64(text, &value);
     if (is_fine && is_group) is_fine = value >= 0 && value <= MOST_GROUP_SIZE;
-    if (is_fine && !is_group) is_fine = value == 4 || value == 8 || value == 16 || value == 32;
+    if (is_fine && !is_group) {
+        is_fine = value == 16 || value == 32 || ssmq_format_from_bits(value, &unused);
+    }
     if (!is_fine) {
         ssmq_fault(d->place->faults, node->mark, key, "%s is not allowed; %s",
                    ssmq_shown(shown, text), allowed);
@@ -83,7 +112,7 @@ static void read_integer(draft *d, const ssmq_yaml_node *node, const char *key, 
 }
 
 static void read_field(draft *d, field which, const ssmq_yaml_node *node) {
-    char key[PATH_BYTES];
+    char key[PATH_BYTES], formats[LIST_BYTES];
     char shown[SSMQ_SHOWN_BYTES];
     (void)snprintf(key, sizeof key, "%s.%s", PATH, field_names[which]);
     if (node->kind != SSMQ_YAML_TEXT) {
@@ -110,7 +139,7 @@ static void read_field(draft *d, field which, const ssmq_yaml_node *node) {
     case FIELD_W_FORMAT:
     case FIELD_A_FORMAT:
         if (!ssmq_format_from_name(text, &format)) {
-            allowed = FORMATS;
+            allowed = listed(formats, LIST_FORMATS);
         } else if (which == FIELD_W_FORMAT) {
             d->w_format = (int)format;
         } else {
@@ -172,7 +201,9 @@ static void settle_format(draft *d, const char *what, int64_t *bits, int *format
                     : ssmq_format_get((ssmq_format)*format)->bits;
     }
     if (*format == UNSET) {
-        *format = *bits == 8 ? SSMQ_FORMAT_INT8 : *bits == 4 ? SSMQ_FORMAT_INT4 : SSMQ_FORMAT_FLOAT;
+        ssmq_format of_bits = SSMQ_FORMAT_FLOAT;
+        (void)ssmq_format_from_bits(*bits, &of_bits);
+        *format = (int)of_bits;
     }
     int64_t right =
         *format == SSMQ_FORMAT_FLOAT ? own : ssmq_format_get((ssmq_format)*format)->bits;
@@ -193,10 +224,12 @@ static void make_name(ssmq_precision *p, ssmq_dtype usual_state) {
     if (!ssmq_precision_is_quantized(p)) {
         n = snprintf(name, sizeof name, "%s", dtype);
     } else {
-        bool is_fp8 = p->w_format == SSMQ_FORMAT_FP8_E4M3 || p->a_format == SSMQ_FORMAT_FP8_E4M3;
+        const ssmq_format_info *w = ssmq_format_get(p->w_format);
+        const ssmq_format_info *a = ssmq_format_get(p->a_format);
         n = snprintf(name, sizeof name, "%s%sw%da%d%s", p->dtype == SSMQ_BF16 ? "" : dtype,
-                     p->dtype == SSMQ_BF16 ? "" : ":", p->w_bits, p->a_bits, is_fp8 ? "-fp8" : "");
-        int32_t usual = p->w_format == SSMQ_FORMAT_INT4 ? SSMQ_INT4_GROUP_SIZE : 0;
+                     p->dtype == SSMQ_BF16 ? "" : ":", p->w_bits, p->a_bits,
+                     w->suffix[0] != '\0' ? w->suffix : a->suffix);
+        const int32_t usual = w->group_size;
         if (p->group_size != usual && p->group_size == 0) {
             n += snprintf(name + n, sizeof name - (size_t)n, ":channel");
         } else if (p->group_size != usual) {
@@ -221,11 +254,13 @@ static bool settle(draft *d, ssmq_precision *out) {
     settle_format(d, "w", &d->w_bits, &d->w_format);
     settle_format(d, "a", &d->a_bits, &d->a_format);
     if (d->group_size == UNSET) {
-        d->group_size = d->w_format == SSMQ_FORMAT_INT4 ? SSMQ_INT4_GROUP_SIZE : 0;
+        d->group_size = ssmq_format_get((ssmq_format)d->w_format)->group_size;
     }
     if (d->w_format == SSMQ_FORMAT_FLOAT && d->group_size != 0) {
+        char bits[LIST_BYTES];
         fail_field(d, place->node->mark, "sweep.precisions.group_size",
-                   "weights that are not quantized have no groups", "0, or w_bits of 4 or 8");
+                   "weights that are not quantized have no groups",
+                   listed(bits, LIST_GROUPED_BITS));
     }
     if (d->is_bad) return false;
     memset(out, 0, sizeof *out);
@@ -275,16 +310,15 @@ bool ssmq_precision_read(const ssmq_value_place *place, ssmq_precision *out) {
         read_pairs(&d);
         return !d.is_bad && settle(&d, out);
     }
-    char shown[SSMQ_SHOWN_BYTES];
+    char shown[SSMQ_SHOWN_BYTES], ladder[LIST_BYTES];
     const char *text = ssmq_yaml_text(place->yaml, node);
     ssmq_err err = {0};
     memset(out, 0, sizeof *out);
     if (ssmq_precision_parse(out, text, &err) == SSMQ_OK) return true;
     ssmq_fault(place->faults, node->mark, place->path,
-               "%s is not a precision; fp32, fp16, bf16, w8a8, w4a8, w4a4, w8a8-fp8, w8a16, w4a16, "
-               "as fp16:NAME with another compute type, NAME:g64 or NAME:channel with other "
-               "groups, or a mapping",
-               ssmq_shown(shown, text));
+               "%s is not a precision; %s, as fp16:NAME with another compute type, NAME:g64 or "
+               "NAME:channel with other groups, or a mapping",
+               ssmq_shown(shown, text), listed(ladder, LIST_LADDER));
     return false;
 }
 

@@ -8,7 +8,8 @@
 #include "quant/quantize.h"
 
 static const ssmq_format_info formats[SSMQ_N_FORMATS] = {
-#define X(code, name, bits, qmax, encoding) {name, bits, qmax, SSMQ_ENCODING_##encoding},
+#define X(code, name, bits, qmax, encoding, group_size, suffix)                                    \
+    {name, bits, qmax, SSMQ_ENCODING_##encoding, group_size, suffix},
     SSMQ_FORMAT_TABLE(X)
 #undef X
 };
@@ -19,17 +20,16 @@ static const struct {
     int dtype;
     ssmq_format w_format;
     ssmq_format a_format;
-    int32_t group_size;
 } ladder[] = {
-    {"fp32", SSMQ_F32, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_FLOAT, 0},
-    {"fp16", SSMQ_F16, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_FLOAT, 0},
-    {"bf16", SSMQ_BF16, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_FLOAT, 0},
-    {"w8a8", -1, SSMQ_FORMAT_INT8, SSMQ_FORMAT_INT8, 0},
-    {"w4a8", -1, SSMQ_FORMAT_INT4, SSMQ_FORMAT_INT8, SSMQ_INT4_GROUP_SIZE},
-    {"w4a4", -1, SSMQ_FORMAT_INT4, SSMQ_FORMAT_INT4, SSMQ_INT4_GROUP_SIZE},
-    {"w8a8-fp8", -1, SSMQ_FORMAT_FP8_E4M3, SSMQ_FORMAT_FP8_E4M3, 0},
-    {"w8a16", -1, SSMQ_FORMAT_INT8, SSMQ_FORMAT_FLOAT, 0},
-    {"w4a16", -1, SSMQ_FORMAT_INT4, SSMQ_FORMAT_FLOAT, SSMQ_INT4_GROUP_SIZE},
+    {"fp32", SSMQ_F32, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_FLOAT},
+    {"fp16", SSMQ_F16, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_FLOAT},
+    {"bf16", SSMQ_BF16, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_FLOAT},
+    {"w8a8", -1, SSMQ_FORMAT_INT8, SSMQ_FORMAT_INT8},
+    {"w4a8", -1, SSMQ_FORMAT_INT4, SSMQ_FORMAT_INT8},
+    {"w4a4", -1, SSMQ_FORMAT_INT4, SSMQ_FORMAT_INT4},
+    {"w8a8-fp8", -1, SSMQ_FORMAT_FP8_E4M3, SSMQ_FORMAT_FP8_E4M3},
+    {"w8a16", -1, SSMQ_FORMAT_INT8, SSMQ_FORMAT_FLOAT},
+    {"w4a16", -1, SSMQ_FORMAT_INT4, SSMQ_FORMAT_FLOAT},
 };
 enum { N_LADDER = sizeof ladder / sizeof ladder[0], MAX_GROUP_SIZE = 65536 };
 
@@ -47,12 +47,49 @@ bool ssmq_format_from_name(const char *name, ssmq_format *out) {
     return false;
 }
 
+bool ssmq_format_from_bits(int64_t bits, ssmq_format *out) {
+    for (int i = 0; i < SSMQ_N_FORMATS; i++) {
+        if (i == SSMQ_FORMAT_FLOAT || formats[i].bits != bits) continue;
+        *out = (ssmq_format)i;
+        return true;
+    }
+    return false;
+}
+
+void ssmq_format_add_names(ssmq_str *out, const char *separator) {
+    for (int i = 0; i < SSMQ_N_FORMATS; i++) {
+        ssmq_str_addf(out, "%s%s", i > 0 ? separator : "", formats[i].name);
+    }
+}
+
+void ssmq_format_add_bits(ssmq_str *out, const char *separator) {
+    enum { MOST_BITS = 32 };
+    const char *before = "";
+    for (int64_t bits = 1; bits < MOST_BITS; bits++) {
+        ssmq_format unused = SSMQ_FORMAT_FLOAT;
+        if (!ssmq_format_from_bits(bits, &unused)) continue;
+        ssmq_str_addf(out, "%s%d", before, (int)bits);
+        before = separator;
+    }
+}
+
+void ssmq_precision_add_ladder(ssmq_str *out) {
+    for (int i = 0; i < N_LADDER; i++) {
+        ssmq_str_addf(out, "%s%s", i > 0 ? ", " : "", ladder[i].name);
+    }
+}
+
 static ssmq_status unknown(const char *text, ssmq_err *err) {
-    return SSMQ_FAIL(err, CONFIG,
-                     "'%.64s' is no precision; allowed are fp32, fp16, bf16, w8a8, w4a8, w4a4, "
-                     "w8a8-fp8, w8a16, w4a16, quantized ones with a compute type before them "
-                     "(fp32:w8a8) and weights a scale behind them (w4a8:g64, w4a8:channel)",
-                     text);
+    ssmq_str names;
+    ssmq_str_init(&names, SSMQ_ERR_TEXT_BYTES);
+    ssmq_precision_add_ladder(&names);
+    const ssmq_status status = SSMQ_FAIL(
+        err, CONFIG,
+        "'%.64s' is no precision; allowed are %s, quantized ones with a compute type before them "
+        "(fp32:w8a8) and weights a scale behind them (w4a8:g64, w4a8:channel)",
+        text, ssmq_str_get(&names));
+    ssmq_str_free(&names);
+    return status;
 }
 
 /* One of the parts between colons; moves *text behind the colon. */
@@ -94,7 +131,7 @@ static void fill(ssmq_precision *out, int entry, int dtype, const char *name) {
     out->a_format = ladder[entry].a_format;
     out->w_bits = out->w_format == SSMQ_FORMAT_FLOAT ? float_bits : formats[out->w_format].bits;
     out->a_bits = out->a_format == SSMQ_FORMAT_FLOAT ? float_bits : formats[out->a_format].bits;
-    out->group_size = ladder[entry].group_size;
+    out->group_size = formats[out->w_format].group_size;
     out->state_dtype = SSMQ_F32;
 }
 
@@ -143,20 +180,23 @@ int64_t ssmq_precision_weight_bytes(const ssmq_precision *precision, int64_t row
     return rows * (row_bytes + (int64_t)sizeof(float) * n_scales);
 }
 
-const char *ssmq_precision_calib_method(const ssmq_precision *precision) {
-#define WEIGHTS(w)                                                                                 \
-    { ROW(w " weights per channel"), ROW(w " weights per group") }
-#define ROW(w)                                                                                     \
-    {                                                                                              \
-        "absmax: " w, "absmax: " w ", dynamic int8 activations per token",                         \
-            "absmax: " w ", dynamic int4 activations per token",                                   \
-            "absmax: " w ", dynamic fp8_e4m3 activations per token"                                \
+void ssmq_precision_calib_method(const ssmq_precision *precision, char *out, size_t bytes) {
+    ssmq_str text;
+    ssmq_str_init(&text, SSMQ_ERR_TEXT_BYTES);
+    if (ssmq_precision_is_quantized(precision)) {
+        const char *separator = ": ";
+        ssmq_str_addf(&text, "absmax");
+        if (precision->w_format != SSMQ_FORMAT_FLOAT) {
+            ssmq_str_addf(&text, "%s%s weights per %s", separator,
+                          formats[precision->w_format].name,
+                          precision->group_size > 0 ? "group" : "channel");
+            separator = ", ";
+        }
+        if (precision->a_format != SSMQ_FORMAT_FLOAT) {
+            ssmq_str_addf(&text, "%sdynamic %s activations per token", separator,
+                          formats[precision->a_format].name);
+        }
     }
-    static const char *const texts[SSMQ_N_FORMATS][2][SSMQ_N_FORMATS] = {
-        WEIGHTS("float"), WEIGHTS("int8"), WEIGHTS("int4"), WEIGHTS("fp8_e4m3")};
-    _Static_assert(SSMQ_N_FORMATS == 4, "a row and a column for each format");
-#undef ROW
-#undef WEIGHTS
-    if (!ssmq_precision_is_quantized(precision)) return "none";
-    return texts[precision->w_format][precision->group_size > 0][precision->a_format];
+    ssmq_field_set(out, bytes, text.n_bytes > 0 ? ssmq_str_get(&text) : "none");
+    ssmq_str_free(&text);
 }

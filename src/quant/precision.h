@@ -4,6 +4,7 @@
 #define SSMQ_QUANT_PRECISION_H
 
 #include "base/status.h"
+#include "base/str.h"
 #include "model/shapes.h"
 
 #ifdef __cplusplus
@@ -20,17 +21,18 @@ typedef enum ssmq_encoding {
     SSMQ_N_ENCODINGS
 } ssmq_encoding;
 
-/* Number formats of quantized values: code, name, stored bits, largest magnitude,
- * encoding.
- * FLOAT means "not quantized: the compute type". */
+/* Number formats of quantized values: code, name, stored bits, largest magnitude, encoding, usual
+ * weights a scale (0: one scale an output channel), what names of precisions add behind the bits.
+ * FLOAT means "not quantized: the compute type". Of formats with equal bits the first is what the
+ * bits alone mean. Programs and configurations know formats from here alone. */
 #define SSMQ_FORMAT_TABLE(X)                                                                       \
-    X(FLOAT, "float", 0, 0, NONE)                                                                  \
-    X(INT8, "int8", 8, 127, INTEGER)                                                               \
-    X(INT4, "int4", 4, 7, INTEGER)                                                                 \
-    X(FP8_E4M3, "fp8_e4m3", 8, 448, E4M3)
+    X(FLOAT, "float", 0, 0, NONE, 0, "")                                                           \
+    X(INT8, "int8", 8, 127, INTEGER, 0, "")                                                        \
+    X(INT4, "int4", 4, 7, INTEGER, 128, "")                                                        \
+    X(FP8_E4M3, "fp8_e4m3", 8, 448, E4M3, 0, "-fp8")
 
 typedef enum ssmq_format {
-#define X(code, name, bits, qmax, encoding) SSMQ_FORMAT_##code,
+#define X(code, name, bits, qmax, encoding, group_size, suffix) SSMQ_FORMAT_##code,
     SSMQ_FORMAT_TABLE(X)
 #undef X
         SSMQ_N_FORMATS
@@ -41,12 +43,20 @@ typedef struct ssmq_format_info {
     int bits;    /* stored bits a value */
     double qmax; /* the value that absmax is scaled to */
     ssmq_encoding encoding;
+    int32_t group_size; /* usual weights along K a scale; 0: one scale an output channel */
+    const char *suffix; /* "w8a8" + suffix names a precision */
 } ssmq_format_info;
 
 const ssmq_format_info *ssmq_format_get(ssmq_format format);
 bool ssmq_format_from_name(const char *name, ssmq_format *out);
+/* The format that `bits` alone mean; false if no format has so many. */
+bool ssmq_format_from_bits(int64_t bits, ssmq_format *out);
+/* Appends the names of all formats, or the different bits of the quantized ones upwards, with
+ * `separator` between them. */
+void ssmq_format_add_names(ssmq_str *out, const char *separator);
+void ssmq_format_add_bits(ssmq_str *out, const char *separator);
 
-enum { SSMQ_PRECISION_NAME_BYTES = 32, SSMQ_INT4_GROUP_SIZE = 128 };
+enum { SSMQ_PRECISION_NAME_BYTES = 32 };
 
 /* One precision, written out. Fields are the record's and the configuration's. */
 typedef struct ssmq_precision {
@@ -69,6 +79,8 @@ SSMQ_MUST_USE ssmq_status ssmq_precision_parse(ssmq_precision *out, const char *
 
 /* Name of the i-th point of the ladder, without prefix and suffix; NULL behind the last. */
 const char *ssmq_precision_ladder(int i);
+/* Appends those names with ", " between them. */
+void ssmq_precision_add_ladder(ssmq_str *out);
 
 /* True if weights or activations are not kept in the compute type. */
 bool ssmq_precision_is_quantized(const ssmq_precision *precision);
@@ -80,8 +92,9 @@ bool ssmq_precision_has_integer_sums(const ssmq_precision *precision);
  * 4-bit values two to a byte, row by row. */
 int64_t ssmq_precision_weight_bytes(const ssmq_precision *precision, int64_t rows, int64_t columns);
 
-/* "absmax: int8 weights per channel, dynamic int8 activations per token" and the like. */
-const char *ssmq_precision_calib_method(const ssmq_precision *precision);
+/* "absmax: int8 weights per channel, dynamic int8 activations per token" and the like, cut to
+ * `bytes` with the end of the text. */
+void ssmq_precision_calib_method(const ssmq_precision *precision, char *out, size_t bytes);
 
 #ifdef __cplusplus
 }

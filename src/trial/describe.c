@@ -18,7 +18,7 @@ static void describe_precision(const ssmq_precision *precision, ssmq_record *rec
     SET(record->a_format, ssmq_format_get(precision->a_format)->name);
     record->w_bits = precision->w_bits;
     record->a_bits = precision->a_bits;
-    SET(record->calib_method, ssmq_precision_calib_method(precision));
+    ssmq_precision_calib_method(precision, record->calib_method, sizeof record->calib_method);
     /* Weights without scales have neither groups nor channels of them. */
     if (precision->w_format == SSMQ_FORMAT_FLOAT) return;
     record->group_size = precision->group_size;

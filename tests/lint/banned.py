@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Calls that ssmq does not make, marks of unfinished work, and machine paths.
+"""Calls that ssmq does not make, number formats named outside of quant/ and the engines, marks of
+unfinished work, and machine paths.
 
 An exception is a comment on the same line, `lint: allow NAME`; one that excuses nothing is a fault
 itself."""
@@ -13,6 +14,9 @@ random system popen tmpnam mktemp localtime gmtime asctime ctime assert exit abo
 AT_HOME = {name: ("src/base",) for name in ("malloc", "calloc", "realloc", "free", "strdup", "strndup")}
 AT_HOME.update({name: ("src/cli",) for name in ("printf", "puts", "putchar", "vprintf")})
 CALL = re.compile(r"(?<![\w.>])(" + "|".join([*EVERYWHERE, *AT_HOME]) + r")\s*\(")
+# A new number format must not touch the folders that only hand formats on.
+FORMAT = re.compile(r"\bSSMQ_FORMAT_(?!FLOAT\b|TABLE\b)\w+")
+FORMAT_HOMES = ("src/quant", "src/engine", "tests")
 STDOUT = re.compile(r"\bstdout\b")
 ALLOW = re.compile(r"lint: allow (\w+)")
 MARK = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b(?!\(#\d+\))")
@@ -29,6 +33,8 @@ def uses(name, line):
     for match in CALL.finditer(line):
         if not is_home(name, AT_HOME.get(match[1], ())):
             found.append(match[1])
+    if not is_home(name, FORMAT_HOMES):
+        found.extend(match[0] for match in FORMAT.finditer(line))
     if STDOUT.search(line) and name.parts[0] == "src" and not is_home(name, ("src/cli",)):
         found.append("stdout")
     return found

@@ -75,6 +75,12 @@ class LintTest(unittest.TestCase):
         self.assert_found("layers", "src/base/up.c", "#include <zlib.h>\n",
                           "<zlib.h> has no home")
 
+    def test_number_format_away_from_home(self):
+        self.write("src/quant/a.c", "int a = SSMQ_FORMAT_INT8;\n")
+        self.assert_found("banned", "src/config/a.c", "/* SSMQ_FORMAT_INT8 */\n"
+                          "int a = SSMQ_FORMAT_FLOAT, b = SSMQ_FORMAT_INT8;\n",
+                          "src/config/a.c:2: SSMQ_FORMAT_INT8 is banned here")
+
     def test_banned_call(self):
         self.assert_found("banned", "src/base/a.c", "/* atoi(x) */\nint a(const char *s) {\n"
                           "    return atoi(s) + f(\"atoi(s)\");\n}\n",

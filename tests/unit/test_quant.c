@@ -113,8 +113,20 @@ static void formats_and_methods(void **state) {
     for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
         ssmq_precision p;
         assert_int_equal(ssmq_precision_parse(&p, methods[i].precision, NULL), SSMQ_OK);
-        assert_string_equal(ssmq_precision_calib_method(&p), methods[i].method);
+        char method[96];
+        ssmq_precision_calib_method(&p, method, sizeof method);
+        assert_string_equal(method, methods[i].method);
+        ssmq_precision_calib_method(&p, method, 5);
+        assert_memory_equal(method, methods[i].method, 4);
+        assert_int_equal(method[4], '\0');
     }
+    /* Activations alone, which no name stands for. */
+    ssmq_precision alone;
+    char method[96];
+    assert_int_equal(ssmq_precision_parse(&alone, "bf16", NULL), SSMQ_OK);
+    alone.a_format = SSMQ_FORMAT_INT8;
+    ssmq_precision_calib_method(&alone, method, sizeof method);
+    assert_string_equal(method, "absmax: dynamic int8 activations per token");
     static const char *const ladder[] = {"fp32", "fp16",     "bf16",  "w8a8", "w4a8",
                                          "w4a4", "w8a8-fp8", "w8a16", "w4a16"};
     for (int i = 0; i < 9; i++) assert_string_equal(ssmq_precision_ladder(i), ladder[i]);
@@ -128,6 +140,32 @@ static void formats_and_methods(void **state) {
     ssmq_format format = SSMQ_FORMAT_INT4;
     assert_false(ssmq_format_from_name("int2", &format));
     assert_int_equal(format, SSMQ_FORMAT_INT4);
+}
+
+/* Every text and rule about formats that other folders use comes out of the table. */
+static void lists_of_the_tables(void **state) {
+    (void)state;
+    ssmq_str text;
+    ssmq_str_init(&text, 200);
+    ssmq_format_add_names(&text, " | ");
+    ssmq_str_addf(&text, "; ");
+    ssmq_format_add_bits(&text, " or ");
+    ssmq_str_addf(&text, "; ");
+    ssmq_precision_add_ladder(&text);
+    assert_string_equal(ssmq_str_get(&text),
+                        "float | int8 | int4 | fp8_e4m3; 4 or 8; fp32, fp16, bf16, w8a8, w4a8, "
+                        "w4a4, w8a8-fp8, w8a16, w4a16");
+    ssmq_str_free(&text);
+    ssmq_format format = SSMQ_FORMAT_FLOAT;
+    assert_true(ssmq_format_from_bits(8, &format));
+    assert_int_equal(format, SSMQ_FORMAT_INT8);
+    assert_true(ssmq_format_from_bits(4, &format));
+    assert_int_equal(format, SSMQ_FORMAT_INT4);
+    static const int64_t none[] = {-8, 0, 1, 5, 16, 32};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        assert_false(ssmq_format_from_bits(none[i], &format));
+        assert_int_equal(format, SSMQ_FORMAT_INT4);
+    }
 }
 
 static void sums_and_bytes(void **state) {
@@ -273,10 +311,15 @@ static void int4_two_to_a_byte(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_of_the_ladder), cmocka_unit_test(names_that_are_none),
-        cmocka_unit_test(formats_and_methods), cmocka_unit_test(blocks_by_hand),
-        cmocka_unit_test(faults_stay_visible), cmocka_unit_test(weights_by_channel_and_group),
-        cmocka_unit_test(int4_two_to_a_byte),  cmocka_unit_test(fp8_blocks_by_hand),
+        cmocka_unit_test(names_of_the_ladder),
+        cmocka_unit_test(names_that_are_none),
+        cmocka_unit_test(formats_and_methods),
+        cmocka_unit_test(lists_of_the_tables),
+        cmocka_unit_test(blocks_by_hand),
+        cmocka_unit_test(faults_stay_visible),
+        cmocka_unit_test(weights_by_channel_and_group),
+        cmocka_unit_test(int4_two_to_a_byte),
+        cmocka_unit_test(fp8_blocks_by_hand),
         cmocka_unit_test(sums_and_bytes),
     };
     return cmocka_run_group_tests_name("quant", tests, NULL, NULL);
