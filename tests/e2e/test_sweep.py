@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real sweeps of the embedded model on the CPU engine: the same bits whatever ranks and order."""
+import csv
+import io
+import shutil
 import unittest
+from collections import Counter
 
-from sweep_support import SweepTest, fixed_part, records
+from sweep_support import ROOT, SweepTest, fixed_part, records
 
 SMALL = ["--config", "configs/quickstart.yaml",
          "--set", "sweep.precisions=[fp32, bf16, w8a8]",
@@ -53,6 +57,48 @@ class SameResults(SweepTest):
         again = self.sweep_dir("--config", run / "config_resolved.yaml", "--only", "task=ppl")
         self.assertNotEqual(run, again)
         self.assert_same_results(run, again)
+
+
+QUANTIZED = ["w8a8", "w4a8", "w4a4", "w8a8-fp8", "w8a16", "w4a16"]
+LAYERS = 8  # of the embedded model
+SCOPES = {"all", *(f"{kind}:{layer}.{projection}" for kind in ("only", "except")
+                   for layer in range(LAYERS) for projection in ("in_proj", "out_proj"))}
+
+
+class Layers(SweepTest):
+    """The sweeps over layers: what they hold, and that shared layers are computed once."""
+
+    def plan(self, *arguments):
+        text = self.ssmq("plan", "--device", "cpu", *arguments).stdout
+        return list(csv.DictReader(io.StringIO(text)))
+
+    def assert_phase1(self, rows):
+        points = Counter((row["task"], row["precision"], row["scope"]) for row in rows)
+        expected = {(task, precision, scope): n for task, n in (("ppl", 3), ("passkey", 6))
+                    for precision, scope in [("fp16", "none"), ("bf16", "none"),
+                                             *((q, scope) for q in QUANTIZED for scope in SCOPES)]}
+        self.assertEqual(points, expected)
+        self.assertEqual({row["skip"] for row in rows}, {""})
+
+    def test_phase1(self):
+        self.assert_phase1(self.plan("--config", "configs/phase1.yaml"))
+        other = self.out / "model"
+        shutil.copytree(ROOT / "configs/demo", other)
+        rows = self.plan("--config", "configs/phase1.yaml", "--set", f"model.path={other}")
+        self.assert_phase1(rows)
+        self.assertIn("/template=landmark-1/", rows[-1]["trial_key"])
+
+    def test_sensitivity(self):
+        run = self.sweep_dir("--config", "configs/sensitivity.yaml", "--set", "model.device=cpu",
+                             "--set", "ppl.seq_len=[256]", "--set", "ppl.stride=0",
+                             "--set", "ppl.max_tokens=512")
+        found = list(records(run).values())
+        self.assertEqual({record["status"] for record in found}, {"ok"})
+        self.assertEqual(Counter((r["precision"], r["scope"]) for r in found),
+                         Counter([("bf16", "none"), *((q, scope) for q in ("w8a8", "w4a4")
+                                                      for scope in SCOPES)]))
+        share = sum(record["reused_share"] for record in found) / len(found)
+        self.assertGreater(share, 0.40)
 
 
 if __name__ == "__main__":
