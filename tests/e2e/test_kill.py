@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """SIGKILL at random moments: nothing acknowledged is lost, results.h5 is always readable, and the
-resumed run ends like an undisturbed one."""
+resumed run ends like an undisturbed one. SSMQ_KILL_RUNS=40 kills 40 runs 25 times each."""
 import os
 import random
 import signal
@@ -15,6 +15,9 @@ CPU = ["--config", "configs/quickstart.yaml", "--set", "sweep.tasks=[ppl, passke
        "--set", "ppl.seq_len=[128, 256]", "--set", "ppl.stride=64", "--set", "ppl.max_tokens=1024",
        "--set", "passkey.context_length=[128]", "--set", "passkey.depth=[0.5]",
        "--set", "passkey.n_trials=2", "--set", "model.device=cpu"]
+
+
+N_RUNS = int(os.environ.get("SSMQ_KILL_RUNS", "1"))
 
 
 class Kill(SweepTest):
@@ -61,9 +64,11 @@ class Kill(SweepTest):
         self.assertEqual({r["status"] for r in records(whole).values()}, {"ok"})
 
     def test_null_engine(self):
-        landed = self.killed_run(NULL, "null", n_kills=25, seed=1, longest_s=1.2)
-        self.assertGreaterEqual(landed, 20)
-        self.finish_and_compare(NULL, "null")
+        for number in range(1, N_RUNS + 1):
+            run_id = f"null-{number}"
+            landed = self.killed_run(NULL, run_id, n_kills=25, seed=number, longest_s=1.2)
+            self.assertGreaterEqual(landed, 20)
+            self.finish_and_compare(NULL, run_id)
 
     def test_cpu_engine(self):
         self.killed_run(CPU, "cpu", n_kills=6, seed=2, longest_s=3.0)
