@@ -225,12 +225,15 @@ def standing(run, task, trials, shown):
     if failed:
         parts.append(f"{failed} {task} trial{'s' * (failed != 1)} failed and "
                      f"{'are' if failed != 1 else 'is'} not drawn.")
-    if not run.attributes["complete"]:
-        parts.append("The run is not complete.")
+    return " ".join([*parts, origin(run, shown)])
+
+
+def origin(run, shown):
+    """Caption line of what a figure was made by."""
     commit = shown[0]["git_commit"]
     dirty = "-dirty" if commit.endswith("-dirty") else ""
-    parts.append(f"{run.attributes['source']}, commit {commit[:12]}{dirty}.")
-    return " ".join(parts)
+    state = "" if run.attributes["complete"] else "The run is not complete. "
+    return f"{state}{run.attributes['source']}, commit {commit[:12]}{dirty}."
 
 
 def in_scope(run, trials):

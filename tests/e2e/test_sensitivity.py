@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ranking of projections and the plan of bits: against numbers computed here from the records,
+against a plan that is run, and on checkpoints whose weak spot is known because it was put there.
+SSMQ_PLANTED_SEEDS=20 plants twenty. Needs the packages of analysis/requirements.txt."""
+import json
+import os
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VENV = ROOT / ".venv"
+if (VENV / "bin/python").exists() and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
+    python = str(VENV / "bin/python")
+    os.execv(python, [python, "-B", *sys.argv])
+try:
+    import h5py
+    import matplotlib  # noqa: F401
+    import numpy as np
+except ImportError as missing:
+    print(f"skipped: {missing}; python3 -m venv .venv, then pip install -r "
+          "analysis/requirements.txt")
+    sys.exit(77)
+
+import random  # noqa: E402 - after the change of Python
+import shutil  # noqa: E402
+import struct  # noqa: E402
+import subprocess  # noqa: E402
+import unittest  # noqa: E402
+
+from sweep_support import SweepTest, records  # noqa: E402
+
+sys.path.insert(0, str(ROOT / "analysis"))
+from ssmq_plots import results, sensitivity  # noqa: E402
+
+SMALL = ["--config", "configs/sensitivity.yaml", "--set", "model.device=cpu", "--set",
+         "sweep.precisions=[bf16, w4a4]", "--set", "ppl.seq_len=[256]", "--set",
+         "ppl.stride=128"]
+SCOPES = ["--set", 'sweep.scopes=[all, "only:each.out_proj", "except:each.out_proj"]']
+N_SEEDS = int(os.environ.get("SSMQ_PLANTED_SEEDS", "2"))
+
+
+def plant(folder, seed):
+    """A copy of the demo in which one out_proj has an outlier in each group of each row, so that
+    4 bits are too few for the others: returns its layer."""
+    draw = random.Random(seed)
+    shutil.copytree(ROOT / "configs/demo", folder)
+    path = folder / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    size = struct.unpack("<Q", data[:8])[0]
+    layer = draw.randrange(8)
+    entry = json.loads(data[8:8 + size])[f"backbone.layers.{layer}.mixer.out_proj.weight"]
+    begin, end = (8 + size + at for at in entry["data_offsets"])
+    bits = np.frombuffer(data[begin:end], dtype="<u2").astype(np.uint32) << 16
+    weights = bits.view(np.float32).reshape(entry["shape"]).copy()
+    group = 128
+    for first in range(0, weights.shape[1], group):
+        block = weights[:, first:first + group]
+        block[:, draw.randrange(group)] = 12 * np.abs(block).max(axis=1)
+    data[begin:end] = (weights.view(np.uint32) >> 16).astype("<u2").tobytes()
+    path.write_bytes(data)
+    return layer
+
+
+class Effects(SweepTest):
+    def plan(self, *arguments, expect=0):
+        done = subprocess.run([sys.executable, "-B", str(ROOT / "analysis/plan_bits.py"),
+                               *map(str, arguments)], cwd=ROOT, text=True, capture_output=True,
+                              timeout=120)
+        self.assertEqual(done.returncode, expect, done.stdout + done.stderr)
+        return done
+
+    def test_ranking_and_plan(self):
+        run_dir = self.sweep_dir(*SMALL, *SCOPES, "--set", "ppl.max_tokens=2048")
+        group, = sensitivity.groups(results.read(run_dir))
+        by_scope = {t["scope"]: t for t in records(run_dir).values()}
+        base = by_scope["none"]
+        expected = sorted(((by_scope[f"only:{i}.out_proj"]["nll_mean"] - base["nll_mean"], i)
+                           for i in range(8)), reverse=True)
+        self.assertEqual([(e.delta, e.layer) for e in group.only], expected)
+        gains = {i: by_scope["all"]["nll_mean"] - by_scope[f"except:{i}.out_proj"]["nll_mean"]
+                 for i in range(8)}
+        for effect in group.spared:
+            self.assertAlmostEqual(effect.delta, gains[effect.layer], delta=1e-12)
+        self.check_intervals(run_dir, group)
+        self.check_plan(run_dir, base, expected)
+
+    def check_intervals(self, run_dir, group):
+        """Each end by a loop over the draws; and the null: a trial against itself is exactly 0."""
+        with h5py.File(run_dir / "results.h5") as file:
+            scopes = [s.decode() for s in file["table/trials"]["scope"]]
+            series = file["samples/nll_window"]
+            ends = np.cumsum(series["row_size"][:])
+            rows = {scopes[row]: part for row, part in
+                    zip(series["trial"][:], np.split(series["values"][:], ends[:-1]))}
+        for effect in group.only[:2]:
+            differences = rows[f"only:{effect.layer}.out_proj"] - rows["none"]
+            generator = np.random.Generator(np.random.PCG64(sensitivity.SEED))
+            places = generator.integers(0, len(differences),
+                                        (sensitivity.DRAWS, len(differences)))
+            means = sorted(sum(differences[i] for i in draw) / len(differences) for draw in places)
+            for end, tail in ((effect.low, 0.025), (effect.high, 0.975)):
+                at = tail * (len(means) - 1)
+                below = int(at)
+                wanted = means[below] + (at - below) * (means[below + 1] - means[below])
+                self.assertAlmostEqual(end, wanted, delta=1e-12)
+        self.assertEqual(sensitivity.interval(rows["all"] - rows["all"]), (0.0, 0.0))
+
+    def check_plan(self, run_dir, base, expected):
+        """The four least harmful out_proj, which the sweep of the written file runs."""
+        out = self.out / "plan.yaml"
+        spared = 16 - records(run_dir)[base["trial_id"]]["storage_bits"]
+        self.assertEqual(spared, 0)
+        step = 16 - next(t["storage_bits"] for t in records(run_dir).values()
+                         if t["scope"] == "only:0.out_proj")
+        done = self.plan("--run_dir", run_dir, "--precision", "w4a4", "--bits",
+                         f"{16 - 3.5 * step:.6f}", "--out", out)
+        self.assertIn(f"| 1 | {expected[0][1]}.out_proj |", done.stdout)
+        planned = self.sweep_dir(*SMALL, "--config", out, "--set", "ppl.max_tokens=2048")
+        trials = {t["scope"]: t for t in records(planned).values()}
+        chosen = [t for scope, t in trials.items() if scope.startswith("only:")]
+        self.assertEqual(len(chosen), 1)
+        self.assertAlmostEqual(chosen[0]["storage_bits"], 16 - 4 * step, delta=1e-9)
+        single = sum(delta for delta, _ in expected[4:])
+        self.assertLess(abs(chosen[0]["nll_mean"] - base["nll_mean"] - single), 0.5 * single)
+        self.assertIn("even with all of w4a4", self.plan(
+            "--run_dir", run_dir, "--precision", "w4a4", "--bits", 2, expect=2).stderr)
+        self.assertIn("no single modules of w8a8", self.plan(
+            "--run_dir", run_dir, "--precision", "w8a8", expect=2).stderr)
+
+    def test_planted_faults_are_first(self):
+        for seed in range(N_SEEDS):
+            with self.subTest(seed=seed):
+                folder = self.out.parent / f"planted-{seed}"
+                layer = plant(folder, seed)
+                run_dir = self.sweep_dir(*SMALL, "--set", f"model.path={folder}", "--set",
+                                         'sweep.scopes=["only:each.out_proj"]', "--set",
+                                         "ppl.max_tokens=1024")
+                group, = sensitivity.groups(results.read(run_dir))
+                self.assertEqual(group.only[0].layer, layer)
+                self.assertGreater(group.only[0].low, group.only[1].high)
+
+
+if __name__ == "__main__":
+    unittest.main()
