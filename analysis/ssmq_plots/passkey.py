@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Passkey retrieval against prompt length, and by place of the key."""
 import numpy as np
+from matplotlib.patches import Rectangle
 
-from ssmq_plots import style
+from ssmq_plots import paired, style
 from ssmq_plots.results import NoData
 
 
@@ -13,6 +14,10 @@ def caption_of(run, trials, shown):
     controls = [t["control_accuracy"] for t in shown if t["control_accuracy"] is not None]
     if controls:
         parts += f" Without the key in the prompt: at most {max(controls):.2f}."
+    planted = [t["wrong_key_accuracy"] for t in shown if t["wrong_key_accuracy"] is not None]
+    if planted:
+        parts += (f" With another key planted, which is then the right answer: "
+                  f"{min(planted):.2f} to {max(planted):.2f}.")
     return parts, style.standing(run, "passkey", trials, shown)
 
 
@@ -54,10 +59,15 @@ def by_depth(run, trials):
     return cells
 
 
-def heat_map(axis, cells, lengths, depths):
+def heat_map(axis, cells, lengths, depths, masked):
+    """Cells in `masked` are crossed out: the baseline itself finds too little there."""
     shares = np.full((len(depths), len(lengths)), np.nan)
     for (length, depth), (right, prompts) in cells.items():
-        shares[depths.index(depth), lengths.index(length)] = right / prompts
+        row, column = depths.index(depth), lengths.index(length)
+        shares[row, column] = right / prompts
+        if (length, depth) in masked:
+            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////",
+                                     edgecolor="#999999", linewidth=0))
     image = axis.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto", origin="upper")
     for (length, depth), (right, prompts) in cells.items():
         row, column = depths.index(depth), lengths.index(length)
@@ -89,14 +99,18 @@ def draw_depths(run):
     if len(depths) < 2:
         raise NoData("the prompts of this run have their key at one depth only" if depths
                      else "no series passkey_depth and passkey_correct")
+    floor = shown[0]["accuracy_floor"] or 0.0
+    masked = {place for place, (right, prompts) in cells.get(shown[0]["baseline"], {}).items()
+              if paired.wilson(right, prompts)[0] < floor}
     what, standing = caption_of(run, trials, shown)
     figure, axes = style.frame(
         len(precisions), "Passkey accuracy by prompt length and place of the key",
         style.subtitle(run, shown),
         [what.replace("prompts a point", "prompts a column"),
-         "Numbers in a cell: right answers / prompts.", standing])
+         "Numbers in a cell: right answers / prompts. Hatched: the lower end of the baseline's "
+         f"95 % interval is below the floor of {floor:g}.", standing])
     for axis, name in zip(axes, precisions):
-        image = heat_map(axis, cells[name], lengths, depths)
+        image = heat_map(axis, cells[name], lengths, depths, masked)
         axis.set_title(name, loc="left")
     columns = axes[0].get_subplotspec().get_gridspec().ncols
     box = axes[columns - 1].get_position()
@@ -107,4 +121,57 @@ def draw_depths(run):
     return figure
 
 
-FIGURES = {"passkey.png": draw_lengths, "passkey_depth.png": draw_depths}
+def paired_cells(run, shown, precisions):
+    """Baseline's name and {precision: {length: Cell}} of every other precision."""
+    baseline = shown[0]["baseline"]
+    if baseline not in precisions:
+        raise NoData(f"no finished passkey trial of the baseline {baseline or '(not named)'}")
+    of = {name: paired.outcomes(run, [t for t in shown if t["precision"] == name])
+          for name in precisions}
+    table = {name: paired.cells(of[baseline], of[name], paired.by_length)
+             for name in precisions if name != baseline}
+    table = {name: cells for name, cells in table.items() if cells}
+    if not table:
+        raise NoData(f"no precision answered the same passkey prompts as the baseline {baseline}")
+    return baseline, table
+
+
+def draw_paired(run):
+    trials = run.finished("passkey", "accuracy")
+    shown = style.in_scope(run, trials)
+    baseline, table = paired_cells(run, shown, style.ordered(run, shown))
+    names, lengths = list(table), sorted({n for cells in table.values() for n in cells})
+    floor = shown[0]["accuracy_floor"] or 0.0
+    what, standing = caption_of(run, trials, shown)
+    figure, axes = style.frame(
+        1, f"Passkey accuracy against the baseline {baseline}, prompt by prompt",
+        style.subtitle(run, shown),
+        [what, "In a cell: change of accuracy; prompts lost - gained against the baseline; "
+               "two-sided p of McNemar's exact test, not corrected for the number of cells. Grey: "
+               "the lower end of the baseline's 95 % interval is below the floor of "
+               f"{floor:g}, so there is too little to lose.", standing])
+    changes = np.full((len(names), len(lengths)), np.nan)
+    for row, name in enumerate(names):
+        for length, cell in table[name].items():
+            column = lengths.index(length)
+            masked = cell.is_masked(floor)
+            if not masked:
+                changes[row, column] = cell.change
+            text = "masked" if masked else (f"{cell.change:+.2f}\n{cell.lost} - {cell.gained}\n"
+                                            f"p {cell.p:.2g}")
+            axes[0].text(column, row, text, ha="center", va="center", fontsize=7)
+    axes[0].set_facecolor("#CCCCCC")
+    image = axes[0].imshow(changes, vmin=-1, vmax=1, cmap="RdBu", aspect="auto", alpha=0.8)
+    axes[0].set_xticks(range(len(lengths)), [f"{n}" for n in lengths])
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].grid(visible=False)
+    axes[0].set_xlabel("Prompt length (tokens)")
+    box, width = axes[0].get_position(), figure.get_figwidth()
+    bar = figure.add_axes([box.x1 + 0.25 / width, box.y0, 0.16 / width, box.height])
+    figure.colorbar(image, cax=bar).set_label("Change of accuracy")
+    bar.grid(visible=False)
+    return figure
+
+
+FIGURES = {"passkey.png": draw_lengths, "passkey_depth.png": draw_depths,
+           "passkey_paired.png": draw_paired}

@@ -95,6 +95,8 @@ typedef struct ssmq_config_passkey {
     char filler[16];                       /* grass | text */
     char filler_text[SSMQ_MAX_TEXT_VALUE]; /* UTF-8 file of filler: text */
     bool control;                          /* also run each prompt without its needle */
+    bool wrong_key;                        /* also run each prompt with another key in its needle */
+    double accuracy_floor;                 /* of the baseline; below it figures mask a cell */
     int64_t batch_size;                    /* prompts run together; results do not depend on it */
 } ssmq_config_passkey;
 

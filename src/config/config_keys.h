@@ -46,6 +46,8 @@
     ONE(passkey, filler, TEXT, "grass", 0, 0, "grass | text", "what surrounds the needle")         \
     ONE(passkey, filler_text, TEXT, "\"\"", 0, 0, "", "UTF-8 file of filler: text")                \
     ONE(passkey, control, BOOL, "false", 0, 0, "", "also run each prompt without its needle")      \
+    ONE(passkey, wrong_key, BOOL, "false", 0, 0, "", "also run each prompt with another key in its needle, which is then the right answer") \
+    ONE(passkey, accuracy_floor, F64, "0.5", 0, 1, "", "figures mask cells where the lower end of the baseline's interval is below; results do not depend on it") \
     ONE(passkey, batch_size, I64, "1", 1, 4096, "", "prompts run together; results do not depend on it") \
     AXIS(profile, context_length, I64, "[1024, 2048, 4096]", 1, SSMQ_MOST_TOKENS, "", "tokens of the prefill; decode goes on from there") \
     AXIS(profile, batch_size, I64, "[1]", 1, 4096, "", "sequences run together")                   \

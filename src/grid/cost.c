@@ -28,7 +28,7 @@ double ssmq_trial_cost(const ssmq_trial *trial, const ssmq_config *config,
         tokens = ppl_tokens(trial, ssmq_used_tokens(config, inputs));
     } else if (trial->task == SSMQ_TASK_PASSKEY) {
         double prompts = (double)config->passkey.n_trials * (double)config->passkey.depth.n;
-        if (config->passkey.control) prompts *= 2;
+        prompts *= 1 + (config->passkey.control ? 1 : 0) + (config->passkey.wrong_key ? 1 : 0);
         tokens = prompts * (double)(trial->context_length + ANSWER_TOKENS);
     } else {
         double repeats = (double)(config->profile.n_warmup + config->profile.n_measure);

@@ -145,6 +145,8 @@ static void add_passkey(ssmq_str *out, const ssmq_trial *trial,
     add_or_hash(out, &depths, LIST_BYTES);
     ssmq_str_addf(out, "/n_trials=%" PRId64 "/template=%s/filler=%s/control=%d", passkey->n_trials,
                   passkey->prompt_template, passkey->filler, passkey->control ? 1 : 0);
+    /* Unset it leaves keys, and with them prompts, as they were before there was such a control. */
+    if (passkey->wrong_key) ssmq_str_addf(out, "/wrong_key=1");
     ssmq_str_free(&depths);
 }
 

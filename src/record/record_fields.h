@@ -79,6 +79,9 @@
     F64(RESULT, answer_nll_mean, "nat", "mean negative log likelihood of an answer token")                  \
     F64(RESULT, answer_rank_mean, "1", "mean rank of the first answer token, 1 is best")                    \
     F64(RESULT, control_accuracy, "1", "accuracy on the same prompts without the needle")                   \
+    F64(RESULT, wrong_key_accuracy, "1", "accuracy on the same prompts with another key, which is the right answer") \
+    F64(SETTING, accuracy_floor, "1", "cells whose baseline's lower bound is below are masked in figures")  \
+    STR(SETTING, baseline, 32, "1", "precision that others are compared with")                              \
     I64(SETTING, n_warmup, "1", "repeats before measuring")                                                 \
     I64(SETTING, n_measure, "1", "measured repeats")                                                        \
     F64(MEASURED, prefill_tokens_per_s, "token/s", "batch_size * context_length / prefill_ms")                \
@@ -119,7 +122,8 @@
     X("passkey_digits", "1", "right digits of each prompt")                                                 \
     X("passkey_answer_nll", "nat", "mean negative log likelihood of each prompt's answer tokens")           \
     X("passkey_answer_rank", "1", "rank of each prompt's first answer token")                               \
-    X("passkey_control", "1", "1 if the prompt without needle was answered exactly")
+    X("passkey_control", "1", "1 if the prompt without needle was answered exactly")                        \
+    X("passkey_wrong_key", "1", "1 if the prompt with another key was answered exactly with that key")
 /* clang-format on */
 
 #endif

@@ -58,6 +58,7 @@ static void describe_passkey(const ssmq_trial *trial, const ssmq_trial_inputs *i
     SET(record->text_sha256, inputs->inputs->filler_sha256);
     SET(record->prompt_template_version, passkey->prompt_template);
     SET(record->generation, "greedy");
+    record->accuracy_floor = passkey->accuracy_floor;
     record->max_context_tokens = trial->context_length;
     if (template_ == NULL) return;
     char hash[SSMQ_SHA256_HEX_BYTES];
@@ -121,6 +122,7 @@ void ssmq_trial_describe(const ssmq_trial *trial, const ssmq_trial_inputs *input
     SET(record->tokenizer_sha256, inputs->inputs->tokenizer_sha256);
     SET(record->scope, trial->scope);
     SET(record->device, inputs->inputs->device);
+    SET(record->baseline, inputs->config->sweep.baseline);
     SET(record->notes, inputs->config->sweep.notes);
     record->storage_bits = storage_bits_of(trial, &inputs->model->shape);
     record->batch_size = trial->batch_size;

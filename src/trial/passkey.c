@@ -6,7 +6,10 @@
  * yields the right key exactly if every argmax equals the forced token: up to the first difference
  * both have fed the same tokens, and after it greedy has already failed. So "correct" means that
  * greedy decoding gives the key's own token ids (as LongLoRA scores); what follows the key does not
- * count. After a wrong token, the digits that remain are judged given the right ones before. */
+ * count. After a wrong token, the digits that remain are judged given the right ones before.
+ *
+ * Two controls run the same prompts changed in one place: without the needle, where the key can
+ * only be guessed, and with another key in the needle, where that one is the right answer. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,10 +19,13 @@
 #include "trial/stats.h"
 #include "trial/task.h"
 
+typedef enum variant { VARIANT_PLAIN, VARIANT_NO_NEEDLE, VARIANT_WRONG_KEY } variant;
+
 /* Series of the prompts, and what sums up over them. */
 typedef struct outcome {
     int64_t n; /* prompts */
-    double *depth, *key, *correct, *digits, *nll, *rank, *control;
+    double *depth, *key, *correct, *digits, *nll, *rank;
+    double *control, *wrong_key; /* "correct" of the controls */
     double answer_nll_sum;
     int64_t n_answer_ids;
     int64_t n_digits;
@@ -30,7 +36,7 @@ typedef struct outcome {
 typedef struct batch {
     const trial_run *run;
     const ssmq_template *template_;
-    bool has_needle;
+    variant variant;
     int64_t first; /* prompt index of sequence 0 */
     int64_t B;
     ssmq_prompt *prompts; /* [B] */
@@ -67,7 +73,8 @@ static ssmq_status make_prompt(const batch *b, int64_t i, ssmq_prompt *out, ssmq
         .n_filler_ids = has_text ? run->inputs->n_filler_ids : 0,
         .n_tokens = run->trial->context_length,
         .depth = depth_of(run, i),
-        .has_needle = b->has_needle,
+        .has_needle = b->variant != VARIANT_NO_NEEDLE,
+        .has_wrong_key = b->variant == VARIANT_WRONG_KEY,
         .draw = draw,
     };
     return ssmq_prompt_init(out, run->inputs->tokenizer, &spec, err);
@@ -243,8 +250,9 @@ static ssmq_status collect(const batch *b, outcome *o, ssmq_sha256 *sha, ssmq_er
     for (int64_t s = 0; s < b->B; s++) {
         const int64_t i = b->first + s;
         const ssmq_prompt *prompt = &b->prompts[s];
-        if (!b->has_needle) {
-            o->control[i] = is_correct(b, s) ? 1 : 0;
+        if (b->variant != VARIANT_PLAIN) {
+            double *control = b->variant == VARIANT_WRONG_KEY ? o->wrong_key : o->control;
+            control[i] = is_correct(b, s) ? 1 : 0;
             continue;
         }
         double nll_sum = 0;
@@ -270,14 +278,14 @@ static ssmq_status collect(const batch *b, outcome *o, ssmq_sha256 *sha, ssmq_er
     return SSMQ_OK;
 }
 
-static ssmq_status run_prompts(const trial_run *run, bool has_needle, outcome *o, ssmq_sha256 *sha,
+static ssmq_status run_prompts(const trial_run *run, variant which, outcome *o, ssmq_sha256 *sha,
                                ssmq_err *err) {
     const ssmq_template *template_ =
         ssmq_template_find(run->inputs->config->passkey.prompt_template);
     SSMQ_CHECK(template_ != NULL && run->inputs->tokenizer != NULL, err);
     for (int64_t first = 0; first < o->n; first += run->trial->batch_size) {
         const int64_t left = o->n - first;
-        batch b = {.run = run, .template_ = template_, .has_needle = has_needle, .first = first};
+        batch b = {.run = run, .template_ = template_, .variant = which, .first = first};
         b.B = left < run->trial->batch_size ? left : run->trial->batch_size;
         ssmq_status status = batch_init(&b, err);
         if (status == SSMQ_OK) status = run_batch(&b, err);
@@ -290,7 +298,7 @@ static ssmq_status run_prompts(const trial_run *run, bool has_needle, outcome *o
 
 static ssmq_status outcome_init(outcome *o, int64_t n, ssmq_err *err) {
     double **const series[] = {&o->depth, &o->key,  &o->correct, &o->digits,
-                               &o->nll,   &o->rank, &o->control};
+                               &o->nll,   &o->rank, &o->control, &o->wrong_key};
     o->n = n;
     for (size_t i = 0; i < sizeof series / sizeof series[0]; i++) {
         SSMQ_TRY(ssmq_calloc(series[i], (size_t)n, sizeof **series[i], err));
@@ -306,6 +314,7 @@ static void outcome_free(outcome *o) {
     ssmq_free(o->nll);
     ssmq_free(o->rank);
     ssmq_free(o->control);
+    ssmq_free(o->wrong_key);
 }
 
 static double sum_of(const double *values, int64_t n) {
@@ -314,7 +323,7 @@ static double sum_of(const double *values, int64_t n) {
     return sum;
 }
 
-static ssmq_status report(const outcome *o, bool has_control, ssmq_record *record,
+static ssmq_status report(const outcome *o, const ssmq_config_passkey *passkey, ssmq_record *record,
                           ssmq_samples *samples, ssmq_err *err) {
     const double n = (double)o->n;
     record->n_trials = o->n;
@@ -337,14 +346,18 @@ static ssmq_status report(const outcome *o, bool has_control, ssmq_record *recor
     for (size_t i = 0; i < sizeof series / sizeof series[0]; i++) {
         SSMQ_TRY(trial_add_series(samples, series[i].name, series[i].values, (size_t)o->n, err));
     }
-    if (!has_control) return SSMQ_OK;
-    record->control_accuracy = ssmq_mean(o->control, (size_t)o->n);
-    return trial_add_series(samples, "passkey_control", o->control, (size_t)o->n, err);
+    if (passkey->control) {
+        record->control_accuracy = ssmq_mean(o->control, (size_t)o->n);
+        SSMQ_TRY(trial_add_series(samples, "passkey_control", o->control, (size_t)o->n, err));
+    }
+    if (!passkey->wrong_key) return SSMQ_OK;
+    record->wrong_key_accuracy = ssmq_mean(o->wrong_key, (size_t)o->n);
+    return trial_add_series(samples, "passkey_wrong_key", o->wrong_key, (size_t)o->n, err);
 }
 
 ssmq_status trial_run_passkey(const trial_run *run, ssmq_record *record, ssmq_samples *samples,
                               ssmq_err *err) {
-    const bool has_control = run->inputs->config->passkey.control;
+    const ssmq_config_passkey *passkey = &run->inputs->config->passkey;
     const int64_t n_prompts = n_prompts_of(run);
     SSMQ_CHECK(n_prompts > 0 && run->trial->batch_size > 0, err);
     outcome o = {0};
@@ -353,9 +366,10 @@ ssmq_status trial_run_passkey(const trial_run *run, ssmq_record *record, ssmq_sa
     ssmq_sha256_init(&sha);
     ssmq_status status = SSMQ_OK;
     SSMQ_TRY_OR(outcome_init(&o, n_prompts, err), out);
-    SSMQ_TRY_OR(run_prompts(run, true, &o, &sha, err), out);
-    if (has_control) SSMQ_TRY_OR(run_prompts(run, false, &o, &sha, err), out);
-    SSMQ_TRY_OR(report(&o, has_control, record, samples, err), out);
+    SSMQ_TRY_OR(run_prompts(run, VARIANT_PLAIN, &o, &sha, err), out);
+    if (passkey->control) SSMQ_TRY_OR(run_prompts(run, VARIANT_NO_NEEDLE, &o, &sha, err), out);
+    if (passkey->wrong_key) SSMQ_TRY_OR(run_prompts(run, VARIANT_WRONG_KEY, &o, &sha, err), out);
+    SSMQ_TRY_OR(report(&o, passkey, record, samples, err), out);
     record->max_context_tokens = run->trial->context_length + o.n_forced;
     char hex[SSMQ_SHA256_HEX_BYTES];
     ssmq_sha256_end(&sha, digest);

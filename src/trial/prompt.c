@@ -193,6 +193,13 @@ static void draw_key(ssmq_prompt *out, int key_digits, ssmq_rng *rng) {
     (void)snprintf(out->key, sizeof out->key, "%llu", (unsigned long long)key);
 }
 
+/* Puts one of the other keys in the key's place, all of them equally likely. */
+static void draw_wrong_key(ssmq_prompt *out, int key_digits, ssmq_rng *rng) {
+    const ssmq_prompt right = *out;
+    do draw_key(out, key_digits, rng);
+    while (strcmp(out->key, right.key) == 0);
+}
+
 ssmq_status ssmq_prompt_init(ssmq_prompt *out, const ssmq_tokenizer *tokenizer,
                              const ssmq_prompt_spec *spec, ssmq_err *err) {
     memset(out, 0, sizeof *out);
@@ -203,6 +210,7 @@ ssmq_status ssmq_prompt_init(ssmq_prompt *out, const ssmq_tokenizer *tokenizer,
         SSMQ_CHECK(p.n_text > 0, err);
         p.text_offset = (int64_t)ssmq_rng_below(&rng, (uint64_t)p.n_text);
     }
+    if (spec->has_wrong_key) draw_wrong_key(out, spec->template_->key_digits, &rng);
     ssmq_status status = SSMQ_OK;
     SSMQ_TRY_OR(parts_init(&p, tokenizer, spec, out->key, err), out);
     SSMQ_TRY_OR(join(out, &p, spec, err), out);

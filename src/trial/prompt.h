@@ -48,10 +48,12 @@ typedef struct ssmq_prompt_spec {
     const ssmq_template *template_;
     const int32_t *filler_ids; /* text filler; NULL: the template's grass */
     int64_t n_filler_ids;
-    int64_t n_tokens; /* exact length of the prompt */
-    double depth;     /* of the needle among filler tokens, 0 to 1 */
-    bool has_needle;  /* false: the control; filler takes the needle's place */
-    const char *draw; /* seeds key and filler offset; same text, same prompt */
+    int64_t n_tokens;   /* exact length of the prompt */
+    double depth;       /* of the needle among filler tokens, 0 to 1 */
+    bool has_needle;    /* false: the control; filler takes the needle's place */
+    bool has_wrong_key; /* the needle and the answer hold another key than the draw's; all else
+                           stays */
+    const char *draw;   /* seeds keys and filler offset; same text, same prompt */
 } ssmq_prompt_spec;
 
 /* Builds the prompt: its parts are tokenized one by one and their ids joined, and filler is cut

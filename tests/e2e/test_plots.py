@@ -26,6 +26,7 @@ except ImportError as missing:
 
 import contextlib  # noqa: E402 - after the change of Python
 import io  # noqa: E402
+import math  # noqa: E402
 import shutil  # noqa: E402
 import struct  # noqa: E402
 import subprocess  # noqa: E402
@@ -35,10 +36,10 @@ import unittest  # noqa: E402
 from sweep_support import SweepTest, records  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "analysis"))
-from ssmq_plots import memory, passkey, ppl, results, style, throughput  # noqa: E402
+from ssmq_plots import memory, paired, passkey, ppl, results, style, throughput  # noqa: E402
 
 FIGURES = {**ppl.FIGURES, **passkey.FIGURES, **throughput.FIGURES, **memory.FIGURES}
-NAMES = ["ppl.png", "passkey.png", "passkey_depth.png", "prefill_throughput.png",
+NAMES = ["ppl.png", "passkey.png", "passkey_depth.png", "passkey_paired.png", "prefill_throughput.png",
          "decode_throughput.png", "prefill_memory.png", "decode_memory.png"]
 TASK_OF = {"ppl.png": "ppl", "passkey.png": "passkey", "passkey_depth.png": "passkey"}
 VALUES = {"ppl.png": "ppl", "passkey.png": "accuracy",
@@ -56,7 +57,7 @@ class MadeRun(SweepTest):
         sweep = SweepTest("run")
         sweep.out = pathlib.Path(cls.folder.name)
         cls.made = sweep.sweep_dir("--config", "configs/smoke.yaml", "--run-id", "made", "--set",
-                                   "passkey.depth=[0.1, 0.9]", "--set", "passkey.control=true")
+                                   "passkey.depth=[0.1, 0.9]", "--set", "passkey.control=true", "--set", "passkey.wrong_key=true")
 
 
 class Plots(MadeRun):
@@ -166,9 +167,11 @@ class Plots(MadeRun):
             f"wrote {plots}/passkey.png",
             f"left out {plots}/passkey_depth.png: the prompts of this run have their key at one "
             "depth only"])
-        self.assertEqual(lines[4:], [f"left out {plots}/{name}: no profile trial in results.h5"
-                                     for name in NAMES[3:]])
-        self.assertEqual([path.name for path in (run_dir / "plots").iterdir()], ["passkey.png"])
+        self.assertEqual(lines[4], f"wrote {plots}/passkey_paired.png")
+        self.assertEqual(lines[5:], [f"left out {plots}/{name}: no profile trial in results.h5"
+                                     for name in NAMES[4:]])
+        self.assertEqual([path.name for path in sorted((run_dir / "plots").iterdir())],
+                         ["passkey.png", "passkey_paired.png"])
 
     def test_failed_trials(self):
         some = self.sweep_dir("--config", "configs/smoke.yaml", "--set",
@@ -208,6 +211,74 @@ class Plots(MadeRun):
         (run_dir / "plots").write_text("in the way")
         self.assertEqual(self.plot(run_dir, expect=1).stderr,
                          f"make_plots: {run_dir}/plots: File exists\n")
+
+
+class Paired(MadeRun):
+    def test_mcnemar(self):
+        """By hand, against the sum over all outcomes as likely or less, and its symmetry."""
+        for lost, gained, p in [(0, 0, 1), (1, 0, 1), (5, 0, 2 / 32), (0, 6, 2 / 64),
+                                (8, 2, 2 * (1 + 10 + 45) / 1024), (3, 3, 1), (4, 3, 1)]:
+            self.assertAlmostEqual(paired.mcnemar(lost, gained), p, places=15)
+        for n in range(1, 40):
+            counts = [math.factorial(n) // math.factorial(k) // math.factorial(n - k)
+                      for k in range(n + 1)]
+            for k in range(n + 1):
+                expected = sum(count for count in counts if count <= counts[k]) / 2 ** n
+                self.assertAlmostEqual(paired.mcnemar(k, n - k), expected, places=12)
+
+    def test_wilson(self):
+        """The interval solves its equation, and equals what the records hold."""
+        for right, prompts in [(10, 10), (50, 50), (0, 4), (15, 20), (1, 3)]:
+            for end in paired.wilson(right, prompts):
+                residual = (right / prompts - end) ** 2 - paired.Z ** 2 * end * (1 - end) / prompts
+                self.assertAlmostEqual(residual, 0, places=14)
+        self.assertAlmostEqual(paired.wilson(10, 10)[0], 0.7225, places=4)
+        for trial in records(self.made).values():
+            if trial["task"] == "passkey":
+                np.testing.assert_allclose(paired.wilson(trial["n_correct"], trial["n_trials"]),
+                                           (trial["accuracy_ci_low"], trial["accuracy_ci_high"]),
+                                           rtol=1e-13)
+
+    def test_cells(self):
+        """Pairs by place and key; lost and gained prompts counted apart."""
+        base = {(64, 0, 0.5, i): (10.0 + i, right) for i, right in enumerate([1, 1, 1, 0, 0, 1])}
+        other = {(64, 0, 0.5, i): (10.0 + i, right) for i, right in enumerate([1, 0, 0, 1, 0])}
+        other[64, 0, 0.5, 5] = (99.0, 0)  # another prompt
+        other[128, 0, 0.5, 0] = (10.0, 0)  # no partner
+        found = paired.cells(base, other, paired.by_length)
+        self.assertEqual(list(found), [64])
+        cell = found[64]
+        self.assertEqual((cell.prompts, cell.base_right, cell.right, cell.lost, cell.gained),
+                         (5, 3, 2, 2, 1))
+        self.assertAlmostEqual(cell.change, -0.2)
+        self.assertEqual(cell.p, 1)
+        self.assertTrue(cell.is_masked(0.5))
+        self.assertFalse(cell.is_masked(0.2))  # 3 of 5: from 0.231
+        same = paired.cells(base, base, paired.by_length_and_depth)[64, 0.5]
+        self.assertEqual((same.lost, same.gained, same.change, same.p), (0, 0, 0, 1))
+
+    def test_figure(self):
+        """Every length of every other precision is a cell, masked or with what was counted."""
+        run = results.read(self.made)
+        trials = {(t["precision"], t["context_length"]): t for t in records(self.made).values()
+                  if t["task"] == "passkey"}
+        lengths = sorted({length for _, length in trials})
+        texts = []
+        for floor in (0.0, 1.0):
+            for trial in run.trials:
+                trial["accuracy_floor"] = floor
+            figure = FIGURES["passkey_paired.png"](run)
+            texts.append([text.get_text() for text in figure.axes[0].texts])
+            style.close(figure)
+        change = [(trials["w8a8", n]["n_correct"] - trials["bf16", n]["n_correct"])
+                  / trials["bf16", n]["n_trials"] for n in lengths]
+        self.assertEqual([float(text.split("\n")[0]) for text in texts[0]],
+                         [round(value, 2) for value in change])
+        self.assertEqual(texts[1], ["masked"] * len(lengths))
+        for trial in run.trials:
+            trial["baseline"] = "fp16"
+        with self.assertRaisesRegex(results.NoData, "no finished passkey trial of the baseline fp16"):
+            FIGURES["passkey_paired.png"](run)
 
 
 class Readers(MadeRun):

@@ -65,6 +65,7 @@ void fixture_init(fixture *f, int64_t n_text) {
                    "demo-1");
     ssmq_field_set(config->passkey.filler, sizeof config->passkey.filler, "grass");
     config->passkey.control = true;
+    config->passkey.wrong_key = true;
     config->profile.n_warmup = 1;
     config->profile.n_measure = 3;
     ssmq_inputs *inputs = &f->inputs;

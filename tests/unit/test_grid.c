@@ -193,6 +193,7 @@ static void what_ids_depend_on(void **state) {
                    {1, "passkey.depth=[0.5]"},
                    {1, "passkey.n_trials=5"},
                    {1, "passkey.control=true"},
+                   {1, "passkey.wrong_key=true"},
                    {1, "passkey.prompt_template=landmark-1"},
                    {2, "profile.gen_len=33"},
                    {2, "profile.n_warmup=3"},

@@ -228,6 +228,46 @@ static void draws_decide_everything(void **state) {
     ssmq_prompt_free(&b);
 }
 
+/* The wrong-key control is the prompt with every mention of its key exchanged, its answer too. */
+static void wrong_key_changes_the_key_alone(void **state) {
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        char draw[16], needle[128], answer[16];
+        (void)snprintf(draw, sizeof draw, "wrong %d", i);
+        int32_t text[300];
+        for (int32_t k = 0; k < 300; k++) text[k] = 1000 + k;
+        ssmq_prompt_spec spec = {.template_ = ssmq_template_find("demo-1"),
+                                 .filler_ids = text,
+                                 .n_filler_ids = 300,
+                                 .n_tokens = 140,
+                                 .depth = 0,
+                                 .has_needle = true,
+                                 .draw = draw};
+        ssmq_prompt right = make(&spec);
+        spec.has_wrong_key = true;
+        ssmq_prompt wrong = make(&spec);
+        assert_string_not_equal(wrong.key, right.key);
+        assert_int_equal(strlen(wrong.key), 5);
+        assert_int_equal(wrong.prompt.n, 140);
+        assert_int_equal(wrong.needle_at, right.needle_at);
+        needle_of(needle, sizeof needle, wrong.key);
+        assert_ids_at(&wrong.prompt, (size_t)wrong.needle_at, needle);
+        (void)snprintf(answer, sizeof answer, " %s.", wrong.key);
+        assert_ids_at(&wrong.answer, 0, answer);
+        /* Filler goes on from the same token of the text. */
+        const size_t at = (size_t)wrong.needle_at + count_of(needle);
+        needle_of(needle, sizeof needle, right.key);
+        assert_int_equal(wrong.prompt.ids[at],
+                         right.prompt.ids[(size_t)right.needle_at + count_of(needle)]);
+        ssmq_str all;
+        decoded(&wrong, &all);
+        assert_null(strstr(ssmq_str_get(&all), right.key));
+        ssmq_str_free(&all);
+        ssmq_prompt_free(&right);
+        ssmq_prompt_free(&wrong);
+    }
+}
+
 static void answers_hold_the_key_first(void **state) {
     (void)state;
     ssmq_prompt_spec spec = {.template_ = ssmq_template_find("demo-1"),
@@ -307,6 +347,7 @@ int main(void) {
         cmocka_unit_test(landmark_grass_starts_again),
         cmocka_unit_test(text_filler_runs_on_and_wraps),
         cmocka_unit_test(draws_decide_everything),
+        cmocka_unit_test(wrong_key_changes_the_key_alone),
         cmocka_unit_test(answers_hold_the_key_first),
         cmocka_unit_test(too_short_names_the_least_length),
         cmocka_unit_test(templates_have_names_and_hashes),
