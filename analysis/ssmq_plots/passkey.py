@@ -17,7 +17,7 @@ def caption_of(run, trials, shown):
     planted = [t["wrong_key_accuracy"] for t in shown if t["wrong_key_accuracy"] is not None]
     if planted:
         parts += (f" With another key planted, which is then the right answer: "
-                  f"{min(planted):.2f} to {max(planted):.2f}.")
+                  f"at least {min(planted):.2f}.")
     return parts, style.standing(run, "passkey", trials, shown)
 
 
@@ -146,7 +146,7 @@ def draw_paired(run):
     figure, axes = style.frame(
         1, f"Passkey accuracy against the baseline {baseline}, prompt by prompt",
         style.subtitle(run, shown),
-        [what, "In a cell: change of accuracy; prompts lost - gained against the baseline; "
+        [what, "In a cell: change of accuracy; prompts lost and gained against the baseline; "
                "two-sided p of McNemar's exact test, not corrected for the number of cells. Grey: "
                "the lower end of the baseline's 95 % interval is below the floor of "
                f"{floor:g}, so there is too little to lose.", standing])
@@ -157,11 +157,12 @@ def draw_paired(run):
             masked = cell.is_masked(floor)
             if not masked:
                 changes[row, column] = cell.change
-            text = "masked" if masked else (f"{cell.change:+.2f}\n{cell.lost} - {cell.gained}\n"
-                                            f"p {cell.p:.2g}")
-            axes[0].text(column, row, text, ha="center", va="center", fontsize=7)
+            text = "masked" if masked else (f"{cell.change:+.2f}\n{cell.lost} lost, "
+                                            f"{cell.gained} gained\np {cell.p:.2g}")
+            ink = "white" if not masked and abs(cell.change) > 0.6 else "black"
+            axes[0].text(column, row, text, ha="center", va="center", fontsize=7, color=ink)
     axes[0].set_facecolor("#CCCCCC")
-    image = axes[0].imshow(changes, vmin=-1, vmax=1, cmap="RdBu", aspect="auto", alpha=0.8)
+    image = axes[0].imshow(changes, vmin=-1, vmax=1, cmap="RdBu", aspect="auto")
     axes[0].set_xticks(range(len(lengths)), [f"{n}" for n in lengths])
     axes[0].set_yticks(range(len(names)), names)
     axes[0].grid(visible=False)
