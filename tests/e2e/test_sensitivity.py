@@ -137,7 +137,7 @@ class Effects(SweepTest):
                                          "ppl.max_tokens=1024")
                 group, = sensitivity.groups(results.read(run_dir))
                 self.assertEqual(group.only[0].layer, layer)
-                self.assertGreater(group.only[0].low, group.only[1].high)
+                self.assertGreater(group.only[0].low, group.only[1].delta)
 
 
 if __name__ == "__main__":
