@@ -128,6 +128,10 @@ void ssmq_trial_describe(const ssmq_trial *trial, const ssmq_trial_inputs *input
     record->gen_len = trial->gen_len;
     record->seed = trial->seed;
     switch (trial->task) {
+    case SSMQ_TASK_FIDELITY:
+        SET(record->baseline, inputs->config->sweep.baseline);
+        describe_ppl(trial, inputs, record);
+        break;
     case SSMQ_TASK_PPL:
         describe_ppl(trial, inputs, record);
         break;
