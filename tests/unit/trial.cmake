@@ -6,3 +6,4 @@ ssmq_test(trial SOURCES test_trial.c ../support/trial_fixture.c ../support/copy_
 ssmq_test(null_engine SOURCES test_null_engine.c ../support/trial_fixture.c
   LINKS ssmq_trial LABELS unit)
 ssmq_test(extent SOURCES test_extent.c ../support/trial_fixture.c LINKS ssmq_trial LABELS unit)
+ssmq_test(fidelity SOURCES test_fidelity.c ../support/trial_fixture.c LINKS ssmq_trial LABELS unit)
