@@ -4,8 +4,7 @@
  * distributions are compared as soon as both are there, so that no file of logits exists. */
 #include "trial/fidelity.h"
 
-#include <omp.h>
-
+#include "base/cores.h"
 #include "base/mem.h"
 #include "trial/divergence.h"
 #include "trial/score.h"
@@ -20,6 +19,7 @@ typedef struct comparison {
     ssmq_protocol_spec spec;
     const int32_t *ids;
     int64_t n_tokens, V;
+    int n_threads;
     ssmq_divergence *tokens; /* [n_tokens], zero where token t is not scored */
     /* Of one piece: */
     int32_t *inputs, *targets; /* [B, piece] */
@@ -46,8 +46,7 @@ static void fill_piece(comparison *c, int64_t first, int64_t B, int64_t offset, 
 }
 
 static void compare_piece(comparison *c, int64_t first, int64_t B, int64_t offset, int64_t n) {
-    const int n_threads = c->run->n_threads > 0 ? c->run->n_threads : omp_get_max_threads();
-#pragma omp parallel for schedule(dynamic) num_threads(n_threads)
+#pragma omp parallel for schedule(dynamic) num_threads(c->n_threads)
     for (int64_t i = 0; i < B * n; i++) {
         if (c->targets[i] < 0) continue;
         c->tokens[target_of(c, first + i / n, offset + i % n)] =
@@ -130,6 +129,7 @@ ssmq_status trial_run_fidelity(const trial_run *run, ssmq_record *record, ssmq_s
                     .ids = run->inputs->text_ids,
                     .n_tokens = run->inputs->n_text_ids,
                     .V = run->inputs->model->shape.V};
+    c.n_threads = run->n_threads > 0 ? run->n_threads : ssmq_cores_per_rank(1);
     const int64_t n_windows = ssmq_protocol_n_windows(&c.spec, c.n_tokens);
     if (n_windows == 0) return ssmq_protocol_no_window(&c.spec, c.n_tokens, err);
     ssmq_status status = buffers_init(&c, n_windows, err);
