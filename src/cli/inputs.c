@@ -53,9 +53,13 @@ static bool has_task(const ssmq_config *config, ssmq_task task) {
     return false;
 }
 
+static bool has_text_task(const ssmq_config *config) {
+    return has_task(config, SSMQ_TASK_PPL) || has_task(config, SSMQ_TASK_FIDELITY);
+}
+
 static ssmq_status open_tokenizer(ssmq_loaded *loaded, ssmq_err *err) {
     const ssmq_config *config = &loaded->config;
-    const bool needs_text = has_task(config, SSMQ_TASK_PPL) || has_task(config, SSMQ_TASK_PASSKEY);
+    const bool needs_text = has_text_task(config) || has_task(config, SSMQ_TASK_PASSKEY);
     /* Profile draws its ids at random; their number is all that its speed depends on. */
     if (!needs_text) return SSMQ_OK;
     if (loaded->model->is_random) {
@@ -77,7 +81,7 @@ static ssmq_status open_tokenizer(ssmq_loaded *loaded, ssmq_err *err) {
 
 static ssmq_status open_texts(ssmq_loaded *loaded, ssmq_err *err) {
     const ssmq_config *config = &loaded->config;
-    if (has_task(config, SSMQ_TASK_PPL)) {
+    if (has_text_task(config)) {
         SSMQ_TRY(ssmq_text_tokenize(config->ppl.text, loaded->tokenizer, &loaded->text,
                                     loaded->inputs.text_sha256, err));
         loaded->inputs.text_tokens = (int64_t)loaded->text.n;

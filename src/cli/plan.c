@@ -51,9 +51,9 @@ ssmq_status ssmq_plan_write(const ssmq_grid *grid, const ssmq_loaded *loaded, ss
     ssmq_str_add(out, header, sizeof header - 1);
     for (size_t i = 0; i < grid->n_trials; i++) {
         const ssmq_trial *trial = &grid->trials[i];
-        bool is_ppl = trial->task == SSMQ_TASK_PPL;
+        bool is_of_text = ssmq_task_is_of_text(trial->task);
         ssmq_str_addf(out, "%zu,%s,%s,%s,", i, trial->id, ssmq_task_name(trial->task),
-                      is_ppl ? ssmq_protocol_name(trial->protocol) : "");
+                      is_of_text ? ssmq_protocol_name(trial->protocol) : "");
         add_text(out, trial->precision.name);
         add_text(out, trial->scope);
         add_number(out, trial->context_length);

@@ -45,9 +45,10 @@ typedef struct sweep {
     ssmq_run_folder folder; /* root */
     char run_dir[SSMQ_PATH_BYTES];
     ssmq_worker_context worker;
-    ssmq_todo todo;                /* root */
-    ssmq_mailbox *mailbox;         /* root */
-    ssmq_coordinator *coordinator; /* root */
+    char algorithms_path[SSMQ_PATH_BYTES]; /* in worker.options */
+    ssmq_todo todo;                        /* root */
+    ssmq_mailbox *mailbox;                 /* root */
+    ssmq_coordinator *coordinator;         /* root */
     ssmq_coordinate_result result;
     ssmq_err worker_err;
     int64_t start_ns;
@@ -160,19 +161,18 @@ static int threads_of_rank(const sweep *s) {
 }
 
 static ssmq_status open_worker(sweep *s, ssmq_err *err) {
-    char algorithms_path[SSMQ_PATH_BYTES];
-    SSMQ_TRY(ssmq_path_join(algorithms_path, s->run_dir, "gemm_algorithms.tsv", err));
-    ssmq_engine_options options = {
+    SSMQ_TRY(ssmq_path_join(s->algorithms_path, s->run_dir, "gemm_algorithms.tsv", err));
+    s->worker.options = (ssmq_engine_options){
         .device_idx = ssmq_comm_local_rank(s->comm),
         .n_threads = threads_of_rank(s),
         .script = s->config.model.null_script,
-        .algorithms_path = algorithms_path,
+        .algorithms_path = s->algorithms_path,
         .reuse_bytes = s->config.sweep.reuse_mb * 1000000,
     };
     s->worker.loaded = &s->loaded;
     s->worker.grid = &s->grid;
     s->worker.rank = ssmq_comm_rank(s->comm);
-    SSMQ_TRY(s->loaded.engine_api->open(&s->worker.engine, &options, err));
+    SSMQ_TRY(s->loaded.engine_api->open(&s->worker.engine, &s->worker.options, err));
     SSMQ_TRY(open_journal(s, err));
     catch_crashes(s->worker.journal);
     return SSMQ_OK;

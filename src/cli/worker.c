@@ -65,8 +65,7 @@ static ssmq_status run_trial(ssmq_worker_context *context, ssmq_worker *worker,
     return health;
 }
 
-static ssmq_status work(ssmq_worker_context *context, ssmq_err *err) {
-    ssmq_worker worker = {.engine = context->engine};
+static ssmq_status work(ssmq_worker_context *context, ssmq_worker *worker, ssmq_err *err) {
     ssmq_message say = {.kind = SSMQ_WORD_IDLE, .trial_idx = -1};
     for (;;) {
         SSMQ_TRY(ssmq_channel_send(&context->channel, &say, err));
@@ -78,7 +77,7 @@ static ssmq_status work(ssmq_worker_context *context, ssmq_err *err) {
                    err);
         ssmq_status outcome = SSMQ_OK;
         int64_t start_ns = ssmq_now_ns();
-        ssmq_status status = run_trial(context, &worker, &order, &outcome, err);
+        ssmq_status status = run_trial(context, worker, &order, &outcome, err);
         say.kind = SSMQ_WORD_FINISHED;
         say.value = (int32_t)outcome;
         say.trial_idx = order.trial_idx;
@@ -94,7 +93,9 @@ static ssmq_status work(ssmq_worker_context *context, ssmq_err *err) {
 }
 
 ssmq_status ssmq_worker_run(ssmq_worker_context *context, ssmq_err *err) {
-    ssmq_status status = work(context, err);
+    ssmq_worker worker = {.engine = context->engine, .options = context->options};
+    ssmq_status status = work(context, &worker, err);
+    ssmq_worker_end(&worker);
     if (status == SSMQ_OK || status == SSMQ_POISONED) return status;
     ssmq_err ignored = {0};
     ssmq_message say = {.kind = SSMQ_WORD_RETIRED, .value = (int32_t)status, .trial_idx = -1};

@@ -17,6 +17,7 @@ typedef struct ssmq_worker_context {
     const ssmq_loaded *loaded;
     const ssmq_grid *grid;
     ssmq_engine *engine;
+    ssmq_engine_options options; /* engine's, for a second handle */
     ssmq_journal *journal;
     ssmq_channel channel;
     char run_id[128];

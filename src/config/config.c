@@ -10,8 +10,22 @@
 enum { MOST_DIFFERENCES = 8, DIFFERENCE_BYTES = 160, VALUES_BYTES = 1 << 16 };
 
 const char *ssmq_task_name(ssmq_task task) {
-    static const char *const names[SSMQ_N_TASKS] = {"ppl", "passkey", "profile"};
+    static const char *const names[SSMQ_N_TASKS] = {"ppl", "passkey", "profile", "fidelity"};
     return (unsigned)task < SSMQ_N_TASKS ? names[task] : "unknown";
+}
+
+bool ssmq_task_is_of_text(ssmq_task task) {
+    return task == SSMQ_TASK_PPL || task == SSMQ_TASK_FIDELITY;
+}
+
+ssmq_status ssmq_config_baseline(ssmq_precision *out, const ssmq_config *config, ssmq_err *err) {
+    const ssmq_config_sweep *sweep = &config->sweep;
+    for (size_t i = 0; i < sweep->n_precisions; i++) {
+        if (strcmp(sweep->precisions[i].name, sweep->baseline) != 0) continue;
+        *out = sweep->precisions[i];
+        return SSMQ_OK;
+    }
+    return ssmq_precision_parse(out, sweep->baseline, err);
 }
 
 const char *ssmq_protocol_name(ssmq_protocol protocol) {

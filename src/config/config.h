@@ -30,10 +30,13 @@ typedef enum ssmq_task {
     SSMQ_TASK_PPL,
     SSMQ_TASK_PASSKEY,
     SSMQ_TASK_PROFILE,
+    SSMQ_TASK_FIDELITY,
     SSMQ_N_TASKS
 } ssmq_task;
-/* "ppl", "passkey", "profile". */
+/* "ppl", "passkey", "profile", "fidelity". */
 const char *ssmq_task_name(ssmq_task task);
+/* Whether a task cuts ppl.text into windows, as the ppl keys say: ppl and fidelity. */
+bool ssmq_task_is_of_text(ssmq_task task);
 
 typedef enum ssmq_protocol {
     SSMQ_PROTOCOL_DISJOINT, /* windows of seq_len, tail dropped, first token of each unscored */
@@ -124,6 +127,11 @@ typedef struct ssmq_config {
     ssmq_config_profile profile;
     ssmq_config_run run;
 } ssmq_config;
+
+/* The precision that sweep.baseline names: one of sweep.precisions or a built-in one.
+ * Fails: CONFIG (neither; a configuration that was read has one of them). */
+SSMQ_MUST_USE ssmq_status ssmq_config_baseline(ssmq_precision *out, const ssmq_config *config,
+                                               ssmq_err *err);
 
 typedef struct ssmq_config_sources {
     const char *const *files; /* in order; later wins */

@@ -24,7 +24,7 @@
     ONE(model, device, TEXT, "auto", 0, 0, "auto | cpu | cuda | null", "engine; auto: a GPU if there is one") \
     ONE(model, threads, I64, "0", 0, 4096, "", "host threads a rank; 0: cores / ranks of the host") \
     ONE(model, null_script, TEXT, "\"\"", 0, 0, "", "faults of the null engine")                   \
-    LIST(sweep, tasks, TASK, "[ppl, passkey, profile]", 0, 0, "ppl | passkey | profile", "what is measured") \
+    LIST(sweep, tasks, TASK, "[ppl, passkey, profile]", 0, 0, "ppl | passkey | profile | fidelity", "what is measured") \
     LIST(sweep, precisions, PRECISION, "[fp16, bf16]", 0, 0, "", "names, or precisions written out") \
     LIST(sweep, scopes, SCOPE, "[all]", 0, 0, "", "modules that a quantized precision applies to") \
     AXIS(sweep, seed, I64, "[0]", 0, 4294967295, "", "seeds of prompts and random ids")            \

@@ -80,19 +80,19 @@ typedef struct ssmq_prefill {
     int64_t n_tokens;       /* T >= 1; any length, split into segments inside */
     const int32_t *targets; /* [B, T] next-token ids to score, -1 where none; NULL: no scoring */
     float *nll; /* [B, T] -log p(targets[t] | tokens <= t), nats; 0 where -1; NULL iff targets is */
-    float *logits; /* [B, V] after the last token, or NULL */
+    float *logits;     /* [B, V] after the last token, or NULL */
+    float *all_logits; /* [B, T, V] after each token with a target, others untouched; or NULL */
 } ssmq_prefill;
 
 /* Feeds n_steps tokens one at a time through the decode path, continuing from the state. */
 typedef struct ssmq_decode {
     const int32_t *first; /* [B] token fed at step 0 */
     int64_t n_steps;
-    const int32_t
-        *forced;      /* [B, n_steps] token s+1 to feed instead of the argmax of step s, or NULL */
-    int32_t *argmax;  /* [B, n_steps] lowest id of the largest logit after each step */
-    float *nll;       /* [B, n_steps] -log p(forced[s] | ...), nats; NULL unless forced */
-    float *logits;    /* [B, V] after the last step, or NULL */
-    int64_t *step_ns; /* [n_steps] time of each step by the engine's timer, or NULL */
+    const int32_t *forced; /* [B, n_steps] token s+1 to feed instead of step s's argmax, or NULL */
+    int32_t *argmax;       /* [B, n_steps] lowest id of the largest logit after each step */
+    float *nll;            /* [B, n_steps] -log p(forced[s] | ...), nats; NULL unless forced */
+    float *logits;         /* [B, V] after the last step, or NULL */
+    int64_t *step_ns;      /* [n_steps] time of each step by the engine's timer, or NULL */
 } ssmq_decode;
 
 /* Peak bytes since the last call of take_stats, by what they hold. */

@@ -24,8 +24,9 @@ static double ppl_tokens(const ssmq_trial *trial, int64_t n_tokens) {
 double ssmq_trial_cost(const ssmq_trial *trial, const ssmq_config *config,
                        const ssmq_inputs *inputs) {
     double tokens = 0;
-    if (trial->task == SSMQ_TASK_PPL) {
+    if (ssmq_task_is_of_text(trial->task)) {
         tokens = ppl_tokens(trial, ssmq_used_tokens(config, inputs));
+        if (trial->task == SSMQ_TASK_FIDELITY) tokens *= 2;
     } else if (trial->task == SSMQ_TASK_PASSKEY) {
         double prompts = (double)config->passkey.n_trials * (double)config->passkey.depth.n;
         prompts *= 1 + (config->passkey.control ? 1 : 0) + (config->passkey.wrong_key ? 1 : 0);

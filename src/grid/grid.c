@@ -34,7 +34,7 @@ typedef struct task_axes {
 
 static task_axes axes_of(const ssmq_config *config, ssmq_task task) {
     task_axes axes = {.n_protocols = 1, .n_batches = 1, .batches = one_value};
-    if (task == SSMQ_TASK_PPL) {
+    if (ssmq_task_is_of_text(task)) {
         axes.n_protocols = config->ppl.n_protocols;
         axes.n_contexts = config->ppl.seq_len.n;
         axes.contexts = config->ppl.seq_len.values;
@@ -89,7 +89,7 @@ static void set_skip(ssmq_trial *trial, const builder *b) {
         ssmq_field_set(trial->skip, sizeof trial->skip,
                        "passkey needs a tokenizer, and this model has none");
     }
-    if (trial->task != SSMQ_TASK_PPL) return;
+    if (!ssmq_task_is_of_text(trial->task)) return;
     int64_t used = ssmq_used_tokens(b->config, b->inputs);
     int64_t needed = trial->protocol == SSMQ_PROTOCOL_STREAM ? 2 : trial->context_length;
     if (used >= 0 && used < needed) {
@@ -156,8 +156,8 @@ static ssmq_status expand_task(builder *b, ssmq_task task, ssmq_err *err) {
         rest /= axes.n_batches;
         point.context_length = axes.contexts[rest % axes.n_contexts];
         rest /= axes.n_contexts;
-        if (task == SSMQ_TASK_PPL) point.protocol = config->ppl.protocols[rest];
-        if (task == SSMQ_TASK_PPL && point.protocol == SSMQ_PROTOCOL_SLIDING) {
+        if (ssmq_task_is_of_text(task)) point.protocol = config->ppl.protocols[rest];
+        if (ssmq_task_is_of_text(task) && point.protocol == SSMQ_PROTOCOL_SLIDING) {
             point.stride = config->ppl.stride;
         }
         if (task == SSMQ_TASK_PROFILE) point.gen_len = config->profile.gen_len;
@@ -206,7 +206,7 @@ static ssmq_status check_windows(const builder *b, ssmq_err *err) {
     int64_t shortest = INT64_MAX;
     for (size_t i = 0; i < b->grid->n_trials; i++) {
         const ssmq_trial *trial = &b->grid->trials[i];
-        if (trial->task != SSMQ_TASK_PPL) continue;
+        if (!ssmq_task_is_of_text(trial->task)) continue;
         if (trial->skip[0] == '\0') return SSMQ_OK;
         if (trial->context_length < shortest) shortest = trial->context_length;
     }

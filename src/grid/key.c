@@ -106,8 +106,8 @@ ssmq_status ssmq_scope_entry_resolve(ssmq_scope_entry *entry, const ssmq_shape *
     return status;
 }
 
-static void add_precision(ssmq_str *out, const ssmq_precision *p) {
-    ssmq_str_addf(out, "/precision=%s,w%" PRId32 ":%s,a%" PRId32 ":%s,g%" PRId32 ",state:%s",
+static void add_precision(ssmq_str *out, const char *label, const ssmq_precision *p) {
+    ssmq_str_addf(out, "/%s=%s,w%" PRId32 ":%s,a%" PRId32 ":%s,g%" PRId32 ",state:%s", label,
                   ssmq_dtype_name(p->dtype), p->w_bits, ssmq_format_get(p->w_format)->name,
                   p->a_bits, ssmq_format_get(p->a_format)->name, p->group_size,
                   ssmq_dtype_name(p->state_dtype));
@@ -123,8 +123,8 @@ static void add_ppl(ssmq_str *out, const ssmq_trial *trial, const ssmq_config *c
                     const ssmq_inputs *inputs) {
     int64_t used = ssmq_used_tokens(config, inputs);
     bool is_cut = used < 0 || used < inputs->text_tokens;
-    ssmq_str_addf(out, "ppl/%s/seq_len=%" PRId64, ssmq_protocol_name(trial->protocol),
-                  trial->context_length);
+    ssmq_str_addf(out, "%s/%s/seq_len=%" PRId64, ssmq_task_name(trial->task),
+                  ssmq_protocol_name(trial->protocol), trial->context_length);
     if (trial->protocol == SSMQ_PROTOCOL_SLIDING) {
         ssmq_str_addf(out, "/stride=%" PRId64, trial->stride);
     }
@@ -159,11 +159,15 @@ static void add_profile(ssmq_str *out, const ssmq_trial *trial,
                   profile->n_measure);
 }
 
-static void add_task(ssmq_str *out, const ssmq_trial *trial, const ssmq_config *config,
-                     const ssmq_inputs *inputs) {
+static void add_task(ssmq_str *out, const ssmq_trial *trial, const ssmq_precision *baseline,
+                     const ssmq_config *config, const ssmq_inputs *inputs) {
     switch (trial->task) {
     case SSMQ_TASK_PPL:
         add_ppl(out, trial, config, inputs);
+        return;
+    case SSMQ_TASK_FIDELITY:
+        add_ppl(out, trial, config, inputs);
+        add_precision(out, "baseline", baseline);
         return;
     case SSMQ_TASK_PASSKEY:
         add_passkey(out, trial, &config->passkey);
@@ -176,7 +180,7 @@ static void add_task(ssmq_str *out, const ssmq_trial *trial, const ssmq_config *
 
 /* A line for everything the id depends on; files only where the task reads them. */
 static void hash_id(ssmq_trial *trial, const ssmq_config *config, const ssmq_inputs *inputs) {
-    bool is_text = trial->task == SSMQ_TASK_PPL;
+    bool is_text = ssmq_task_is_of_text(trial->task);
     bool is_prompt = trial->task == SSMQ_TASK_PASSKEY;
     bool is_filler = is_prompt && strcmp(config->passkey.filler, "text") == 0;
     const char *const lines[] = {
@@ -202,14 +206,16 @@ static void hash_id(ssmq_trial *trial, const ssmq_config *config, const ssmq_inp
 ssmq_status ssmq_trial_name(ssmq_trial *trial, const char *canonical_scope,
                             const ssmq_config *config, const ssmq_inputs *inputs, ssmq_err *err) {
     ssmq_str text;
+    ssmq_precision baseline = {0};
+    if (trial->task == SSMQ_TASK_FIDELITY) SSMQ_TRY(ssmq_config_baseline(&baseline, config, err));
     ssmq_str_init(&text, SSMQ_TRIAL_KEY_BYTES - 1);
-    add_task(&text, trial, config, inputs);
+    add_task(&text, trial, &baseline, config, inputs);
     size_t n_task = text.n_bytes;
     ssmq_str_addf(&text, "/seed=%" PRId64, trial->seed);
     ssmq_field_set(trial->draw, sizeof trial->draw, ssmq_str_get(&text));
     if (text.status == SSMQ_OK) {
         text.n_bytes = n_task;
-        add_precision(&text, &trial->precision);
+        add_precision(&text, "precision", &trial->precision);
         ssmq_str_addf(&text, "/scope=%s/seed=%" PRId64 "/device=%s", canonical_scope, trial->seed,
                       inputs->device);
     }

@@ -26,7 +26,7 @@ static bool field_text(const ssmq_trial *trial, const char *field, char *out) {
     if (strcmp(field, "task") == 0) {
         text = ssmq_task_name(trial->task);
     } else if (strcmp(field, "protocol") == 0) {
-        text = trial->task == SSMQ_TASK_PPL ? ssmq_protocol_name(trial->protocol) : "";
+        text = ssmq_task_is_of_text(trial->task) ? ssmq_protocol_name(trial->protocol) : "";
     } else if (strcmp(field, "precision") == 0) {
         text = trial->precision.name;
     } else if (strcmp(field, "scope") == 0) {

@@ -9,7 +9,7 @@
     STR(IDENTITY, run_id, 128, "1", "name of the run folder: UTC time and a short hash")                    \
     STR(IDENTITY, trial_id, 72, "1", "SHA-256 of trial_key, inputs and numerics version")                   \
     STR(IDENTITY, trial_key, 512, "1", "canonical text of everything that defines the trial")               \
-    STR(IDENTITY, task, 16, "1", "ppl, passkey or profile")                                                 \
+    STR(IDENTITY, task, 16, "1", "ppl, passkey, profile or fidelity")                                           \
     STR(RESULT, status, 16, "1", "ok, skipped, nonfinite, oom, timeout, device_error, device_lost, crashed, internal or io") \
     STR(RESULT, status_reason, 256, "1", "why the status is not ok")                                        \
     I64(PROVENANCE, attempt, "1", "1 for the first try of this trial")                                      \
@@ -82,6 +82,51 @@
     F64(RESULT, wrong_key_accuracy, "1", "accuracy on the same prompts with another key, which is the right answer") \
     F64(SETTING, accuracy_floor, "1", "cells whose baseline's lower bound is below are masked in figures")  \
     STR(SETTING, baseline, 32, "1", "precision that others are compared with")                              \
+    F64(RESULT, kl_mean, "nat", "mean KL(baseline || precision) of the next-token distributions")           \
+    F64(RESULT, kl_sem, "nat", "standard error of kl_mean, windows as units")                               \
+    F64(RESULT, kl_mean_ci_low, "nat", "lower end of the 95 % block-bootstrap interval, windows as blocks") \
+    F64(RESULT, kl_mean_ci_high, "nat", "upper end of that interval")                                       \
+    F64(RESULT, kl_min, "nat", "smallest KL of a token")                                                    \
+    F64(RESULT, kl_p001, "nat", "0.1th percentile over tokens")                                             \
+    F64(RESULT, kl_p01, "nat", "1st percentile over tokens")                                                \
+    F64(RESULT, kl_p05, "nat", "5th percentile over tokens")                                                \
+    F64(RESULT, kl_p10, "nat", "10th percentile over tokens")                                               \
+    F64(RESULT, kl_p50, "nat", "50th percentile over tokens")                                               \
+    F64(RESULT, kl_p90, "nat", "90th percentile over tokens")                                               \
+    F64(RESULT, kl_p95, "nat", "95th percentile over tokens")                                               \
+    F64(RESULT, kl_p99, "nat", "99th percentile over tokens")                                               \
+    F64(RESULT, kl_p999, "nat", "99.9th percentile over tokens")                                            \
+    F64(RESULT, kl_max, "nat", "largest KL of a token")                                                     \
+    F64(RESULT, kl_worst5_mean, "nat", "mean of the largest 5 % of the tokens' KL")                         \
+    F64(RESULT, reverse_kl_mean, "nat", "mean KL(precision || baseline)")                                   \
+    F64(RESULT, jsd_mean, "nat", "mean Jensen-Shannon divergence")                                          \
+    F64(RESULT, delta_p_mean, "1", "mean change of the probability of the true token, precision - baseline")\
+    F64(RESULT, delta_p_rms, "1", "its root mean square")                                                   \
+    F64(RESULT, delta_p_min, "1", "its smallest value")                                                     \
+    F64(RESULT, delta_p_p001, "1", "0.1th percentile over tokens")                                          \
+    F64(RESULT, delta_p_p01, "1", "1st percentile over tokens")                                             \
+    F64(RESULT, delta_p_p05, "1", "5th percentile over tokens")                                             \
+    F64(RESULT, delta_p_p10, "1", "10th percentile over tokens")                                            \
+    F64(RESULT, delta_p_p25, "1", "25th percentile over tokens")                                            \
+    F64(RESULT, delta_p_p50, "1", "50th percentile over tokens")                                            \
+    F64(RESULT, delta_p_p75, "1", "75th percentile over tokens")                                            \
+    F64(RESULT, delta_p_p90, "1", "90th percentile over tokens")                                            \
+    F64(RESULT, delta_p_p95, "1", "95th percentile over tokens")                                            \
+    F64(RESULT, delta_p_p99, "1", "99th percentile over tokens")                                            \
+    F64(RESULT, delta_p_p999, "1", "99.9th percentile over tokens")                                         \
+    F64(RESULT, delta_p_max, "1", "its largest value")                                                      \
+    F64(RESULT, same_top_share, "1", "share of tokens with the same likeliest next token")                  \
+    F64(RESULT, same_top_ci_low, "1", "lower end of its 95 % block-bootstrap interval")                     \
+    F64(RESULT, same_top_ci_high, "1", "upper end of that interval")                                        \
+    F64(RESULT, top5_overlap, "1", "mean share of the five likeliest tokens in common")                     \
+    F64(RESULT, baseline_nll_mean, "nat", "nll_mean of the baseline over the same tokens")                  \
+    F64(RESULT, baseline_ppl, "1", "exp(baseline_nll_mean)")                                                \
+    F64(RESULT, delta_nll_mean, "nat", "nll_mean - baseline_nll_mean: the logarithm of ppl_ratio")          \
+    F64(RESULT, delta_nll_sem, "nat", "standard error of delta_nll_mean, paired, windows as units")         \
+    F64(RESULT, delta_nll_ci_low, "nat", "lower end of its 95 % block-bootstrap interval")                  \
+    F64(RESULT, delta_nll_ci_high, "nat", "upper end of that interval")                                     \
+    F64(RESULT, ppl_ratio, "1", "ppl / baseline_ppl")                                                       \
+    F64(RESULT, nll_correlation, "1", "Pearson correlation of the tokens' NLL with the baseline's")         \
     I64(SETTING, n_warmup, "1", "repeats before measuring")                                                 \
     I64(SETTING, n_measure, "1", "measured repeats")                                                        \
     F64(MEASURED, prefill_tokens_per_s, "token/s", "batch_size * context_length / prefill_ms")                \
@@ -116,6 +161,10 @@
     X("nll_window", "nat", "mean negative log likelihood of each window")                                   \
     X("nll_bucket_mean", "nat", "mean negative log likelihood of positions [2^k, 2^(k+1)) in their window or stream") \
     X("nll_bucket_tokens", "token", "tokens in each of those buckets")                                      \
+    X("kl_window", "nat", "mean KL(baseline || precision) of each window")                                  \
+    X("delta_nll_window", "nat", "mean NLL less the baseline's of each window")                             \
+    X("kl_bucket_mean", "nat", "mean KL(baseline || precision) of the positions of nll_bucket_mean")        \
+    X("delta_nll_bucket_mean", "nat", "mean NLL less the baseline's of those positions")                    \
     X("passkey_depth", "1", "asked place of each prompt's needle, 0 start to 1 end")                        \
     X("passkey_key", "1", "key of each prompt")                                                             \
     X("passkey_correct", "1", "1 if the prompt was answered exactly")                                       \

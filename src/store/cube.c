@@ -38,7 +38,7 @@ static const axis_row axis_rows[N_AXES] = {
     [AXIS_SEED] = {"seed", false, "1", "seed of the trial"},
 };
 
-enum { MAX_VARIABLES = 16, MAX_COORDINATES = 1 << 20, MAX_ENTRIES = 1 << 30, TEXT_BYTES = 128 };
+enum { MAX_VARIABLES = 20, MAX_COORDINATES = 1 << 20, MAX_ENTRIES = 1 << 30, TEXT_BYTES = 128 };
 
 typedef struct task_row {
     const char *name;
@@ -64,6 +64,13 @@ static const task_row task_rows[] = {
       "decode_tokens_per_s", "decode_ms", "decode_ms_p10", "decode_ms_p90", "prefill_peak_mem_mb",
       "decode_peak_mem_mb", "weight_mem_mb", "state_mem_mb", "activation_mem_mb",
       "workspace_mem_mb"}},
+    {"fidelity",
+     5,
+     {AXIS_PROTOCOL, AXIS_PRECISION, AXIS_SCOPE, AXIS_CONTEXT, AXIS_SEED},
+     {"kl_mean", "kl_mean_ci_low", "kl_mean_ci_high", "kl_p50", "kl_p99", "kl_max",
+      "kl_worst5_mean", "reverse_kl_mean", "jsd_mean", "delta_p_mean", "delta_p_rms",
+      "same_top_share", "top5_overlap", "baseline_ppl", "delta_nll_mean", "delta_nll_sem",
+      "delta_nll_ci_low", "delta_nll_ci_high"}},
 };
 
 enum { N_TASKS = sizeof task_rows / sizeof task_rows[0] };

@@ -131,6 +131,7 @@ void ssmq_trial_describe(const ssmq_trial *trial, const ssmq_trial_inputs *input
     record->seed = trial->seed;
     switch (trial->task) {
     case SSMQ_TASK_PPL:
+    case SSMQ_TASK_FIDELITY:
         describe_ppl(trial, inputs, record);
         break;
     case SSMQ_TASK_PASSKEY:

@@ -27,6 +27,7 @@ static int64_t sequences_of(const ssmq_trial *trial, const ssmq_trial_inputs *in
     };
     switch (trial->task) {
     case SSMQ_TASK_PPL:
+    case SSMQ_TASK_FIDELITY:
         return most_windows_together(&spec, inputs->n_text_ids);
     case SSMQ_TASK_PASSKEY:
         return smaller(trial->batch_size, (int64_t)passkey->depth.n * passkey->n_trials);
@@ -45,7 +46,7 @@ bool ssmq_trial_extent(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
         .max_segment_tokens = smaller(trial->context_length, TRIAL_SEGMENT_TOKENS),
         .is_timed = trial->task == SSMQ_TASK_PROFILE,
     };
-    if (trial->task == SSMQ_TASK_PPL) {
+    if (ssmq_task_is_of_text(trial->task)) {
         out->max_segment_tokens = smaller(out->max_segment_tokens, inputs->n_text_ids);
     }
     return out->n_sequences > 0 && out->max_segment_tokens > 0;

@@ -51,6 +51,28 @@ ssmq_window ssmq_protocol_window(const ssmq_protocol_spec *spec, int64_t n_token
     return window;
 }
 
+int64_t ssmq_protocol_n_together(const ssmq_protocol_spec *spec, int64_t n_tokens, int64_t i) {
+    const int64_t n_windows = ssmq_protocol_n_windows(spec, n_tokens);
+    const ssmq_window window = ssmq_protocol_window(spec, n_tokens, i);
+    int64_t B = 1;
+    while (B < spec->batch_size && i + B < n_windows) {
+        const ssmq_window next = ssmq_protocol_window(spec, n_tokens, i + B);
+        if (next.end - next.begin != window.end - window.begin) break;
+        B++;
+    }
+    return B;
+}
+
+ssmq_status ssmq_protocol_no_window(const ssmq_protocol_spec *spec, int64_t n_tokens,
+                                    ssmq_err *err) {
+    return SSMQ_FAIL(err, CONFIG,
+                     "%lld tokens hold no window to score: protocol %s, seq_len %lld, stride "
+                     "%lld, batch_size %lld",
+                     (long long)n_tokens, ssmq_protocol_name(spec->protocol),
+                     (long long)spec->seq_len, (long long)spec->stride,
+                     (long long)spec->batch_size);
+}
+
 /* Scoring under way: the text, and buffers of one prefill call. */
 typedef struct scoring {
     ssmq_engine *engine;
@@ -134,13 +156,7 @@ static ssmq_status run_windows(scoring *s, int64_t first, int64_t B, ssmq_err *e
 
 static ssmq_status run_all(scoring *s, int64_t n_windows, ssmq_err *err) {
     for (int64_t i = 0; i < n_windows;) {
-        const ssmq_window window = ssmq_protocol_window(s->spec, s->n_tokens, i);
-        int64_t B = 1;
-        while (B < s->spec->batch_size && i + B < n_windows) {
-            const ssmq_window next = ssmq_protocol_window(s->spec, s->n_tokens, i + B);
-            if (next.end - next.begin != window.end - window.begin) break;
-            B++;
-        }
+        const int64_t B = ssmq_protocol_n_together(s->spec, s->n_tokens, i);
         SSMQ_TRY(run_windows(s, i, B, err));
         i += B;
     }
@@ -158,12 +174,7 @@ ssmq_status ssmq_score_text(ssmq_engine *engine, const ssmq_protocol_spec *spec,
                             int64_t n_tokens, double *nll, ssmq_err *err) {
     const int64_t n_windows = ssmq_protocol_n_windows(spec, n_tokens);
     if (n_windows == 0 || spec->seq_len < 1 || spec->batch_size < 1) {
-        return SSMQ_FAIL(err, CONFIG,
-                         "%lld tokens hold no window to score: protocol %s, seq_len %lld, stride "
-                         "%lld, batch_size %lld",
-                         (long long)n_tokens, ssmq_protocol_name(spec->protocol),
-                         (long long)spec->seq_len, (long long)spec->stride,
-                         (long long)spec->batch_size);
+        return ssmq_protocol_no_window(spec, n_tokens, err);
     }
     scoring s = {.engine = engine, .spec = spec, .ids = ids, .n_tokens = n_tokens, .nll = nll};
     s.segment_tokens = min_i64(min_i64(spec->seq_len, TRIAL_SEGMENT_TOKENS), n_tokens);

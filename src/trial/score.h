@@ -35,6 +35,12 @@ typedef struct ssmq_window {
 int64_t ssmq_protocol_n_windows(const ssmq_protocol_spec *spec, int64_t n_tokens);
 ssmq_window ssmq_protocol_window(const ssmq_protocol_spec *spec, int64_t n_tokens, int64_t i);
 
+/* Windows of equal length from window i on, at most batch_size: they run together. */
+int64_t ssmq_protocol_n_together(const ssmq_protocol_spec *spec, int64_t n_tokens, int64_t i);
+/* Always fails: CONFIG (the text holds no window to score, with its numbers). */
+SSMQ_MUST_USE ssmq_status ssmq_protocol_no_window(const ssmq_protocol_spec *spec, int64_t n_tokens,
+                                                  ssmq_err *err);
+
 /* Scores a text. nll [n_tokens]: nll[t] = -log p(ids[t] | its window before t), NaN where token t
  * is not scored.  Fails: CONFIG (nothing to score), NUMERIC (infinite or NaN NLLs, with their
  * count), TIMEOUT, or what the engine returns. */

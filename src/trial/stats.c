@@ -60,3 +60,24 @@ double ssmq_ratio_sem(const double *sums, const int64_t *counts, size_t n) {
     }
     return sqrt(squares * (double)n / (double)(n - 1)) / count;
 }
+
+ssmq_interval ssmq_block_bootstrap(const double *sums, const int64_t *counts, size_t n,
+                                   ssmq_rng rng) {
+    double ratios[SSMQ_N_RESAMPLES];
+    ssmq_interval interval = {NAN, NAN};
+    if (n < 2) return interval;
+    for (size_t i = 0; i < SSMQ_N_RESAMPLES; i++) {
+        double sum = 0;
+        int64_t count = 0;
+        for (size_t j = 0; j < n; j++) {
+            const size_t block = (size_t)ssmq_rng_below(&rng, n);
+            sum += sums[block];
+            count += counts[block];
+        }
+        /* A sample of nothing but the empty block of a stream has no ratio; it says the least. */
+        ratios[i] = count > 0 ? sum / (double)count : 0.0;
+    }
+    interval.low = ssmq_percentile(ratios, SSMQ_N_RESAMPLES, 2.5);
+    interval.high = ssmq_percentile(ratios, SSMQ_N_RESAMPLES, 97.5);
+    return interval;
+}

@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/rng.h"
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -30,6 +32,13 @@ double ssmq_sem(const double *values, size_t n);
  * Cochran, Sampling Techniques, 1977, section 2.11); for equal counts it is ssmq_sem() of the
  * blocks' means. NaN for n < 2. */
 double ssmq_ratio_sem(const double *sums, const int64_t *counts, size_t n);
+
+/* 95 % percentile interval of sum(sums) / sum(counts) over SSMQ_N_RESAMPLES bootstrap samples, each
+ * of n blocks drawn with replacement (Efron, Tibshirani, An Introduction to the Bootstrap, 1993,
+ * chapter 13): block i is ssmq_rng_below(rng, n), sample after sample. NaN for n < 2. */
+enum { SSMQ_N_RESAMPLES = 2000 };
+ssmq_interval ssmq_block_bootstrap(const double *sums, const int64_t *counts, size_t n,
+                                   ssmq_rng rng);
 
 #ifdef __cplusplus
 }

@@ -14,7 +14,9 @@ typedef struct trial_run {
     const ssmq_trial *trial;
     const ssmq_trial_inputs *inputs;
     ssmq_engine *engine;
-    int64_t deadline_ns; /* ssmq_now_ns() after which to give up; 0: never */
+    ssmq_engine *baseline; /* with the baseline's weights; NULL unless the task is fidelity */
+    int n_threads;         /* host threads; 0: as many as cores */
+    int64_t deadline_ns;   /* ssmq_now_ns() after which to give up; 0: never */
 } trial_run;
 
 /* Each runs its task and fills its results into record and samples. On failure the caller forgets
@@ -26,6 +28,9 @@ SSMQ_MUST_USE ssmq_status trial_run_passkey(const trial_run *run, ssmq_record *r
                                             ssmq_samples *samples, ssmq_err *err);
 SSMQ_MUST_USE ssmq_status trial_run_profile(const trial_run *run, ssmq_record *record,
                                             ssmq_samples *samples, ssmq_err *err);
+
+SSMQ_MUST_USE ssmq_status trial_run_fidelity(const trial_run *run, ssmq_record *record,
+                                             ssmq_samples *samples, ssmq_err *err);
 
 /* Adds what an engine knows only with the trial's weights loaded. */
 void trial_describe_loaded(const ssmq_trial *trial, ssmq_engine *engine, ssmq_record *record);

@@ -49,6 +49,31 @@ static ssmq_status load(const ssmq_trial *trial, const ssmq_trial_inputs *inputs
     return SSMQ_OK;
 }
 
+/* The baseline as it is compared with: quantized, if at all, in every module. */
+static ssmq_status load_baseline(const ssmq_trial_inputs *inputs, ssmq_worker *worker,
+                                 ssmq_err *err) {
+    const ssmq_engine_api *api = worker->engine->api;
+    const ssmq_shape *shape = &inputs->model->shape;
+    ssmq_engine_options options = worker->options;
+    ssmq_precision precision;
+    ssmq_spec spec;
+    if (worker->baseline != NULL) return SSMQ_OK;
+    options.reuse_bytes = 0;
+    SSMQ_TRY(ssmq_config_baseline(&precision, inputs->config, err));
+    const char *scope = ssmq_precision_is_quantized(&precision) ? "all" : "none";
+    SSMQ_TRY(ssmq_spec_init(&spec, &precision, scope, shape, err));
+    SSMQ_TRY(api->open(&worker->baseline, &options, err));
+    ssmq_status status = api->supports(worker->baseline, shape, &spec, err);
+    if (status == SSMQ_OK) status = api->load(worker->baseline, inputs->model, &spec, err);
+    if (status != SSMQ_OK) ssmq_worker_end(worker);
+    return status;
+}
+
+void ssmq_worker_end(ssmq_worker *worker) {
+    if (worker->baseline != NULL) worker->baseline->api->close(worker->baseline);
+    worker->baseline = NULL;
+}
+
 static ssmq_status run_task(const trial_run *run, ssmq_record *record, ssmq_samples *samples,
                             ssmq_err *err) {
     switch (run->trial->task) {
@@ -58,6 +83,8 @@ static ssmq_status run_task(const trial_run *run, ssmq_record *record, ssmq_samp
         return trial_run_passkey(run, record, samples, err);
     case SSMQ_TASK_PROFILE:
         return trial_run_profile(run, record, samples, err);
+    case SSMQ_TASK_FIDELITY:
+        return trial_run_fidelity(run, record, samples, err);
     case SSMQ_N_TASKS:
         break;
     }
@@ -67,7 +94,10 @@ static ssmq_status run_task(const trial_run *run, ssmq_record *record, ssmq_samp
 static ssmq_status load_and_run(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
                                 ssmq_worker *worker, ssmq_record *record, ssmq_samples *samples,
                                 ssmq_err *err) {
+    const bool has_baseline = trial->task == SSMQ_TASK_FIDELITY;
+    if (!has_baseline) ssmq_worker_end(worker);
     SSMQ_TRY(load(trial, inputs, worker, err));
+    if (has_baseline) SSMQ_TRY(load_baseline(inputs, worker, err));
     trial_describe_loaded(trial, worker->engine, record);
     /* What the record says before results; a failure returns to it. */
     const ssmq_record described = *record;
@@ -77,6 +107,8 @@ static ssmq_status load_and_run(const ssmq_trial *trial, const ssmq_trial_inputs
         .trial = trial,
         .inputs = inputs,
         .engine = worker->engine,
+        .baseline = worker->baseline,
+        .n_threads = worker->options.n_threads,
         .deadline_ns = max_trial_s > 0 ? start_ns + (int64_t)(max_trial_s * ns_per_s) : 0,
     };
     ssmq_status status = run_task(&run, record, samples, err);
@@ -87,7 +119,7 @@ static ssmq_status load_and_run(const ssmq_trial *trial, const ssmq_trial_inputs
     }
     trial_describe_done(worker->engine, record);
     record->runtime_s = (double)(ssmq_now_ns() - start_ns) / ns_per_s;
-    if (trial->task == SSMQ_TASK_PPL && record->runtime_s > 0) {
+    if (ssmq_task_is_of_text(trial->task) && record->runtime_s > 0) {
         record->tokens_per_s = (double)record->n_tokens / record->runtime_s;
     }
     return SSMQ_OK;
@@ -103,7 +135,10 @@ static void set_outcome(ssmq_record *record, ssmq_status status, const char *rea
 static ssmq_status outcome_of(ssmq_status status, ssmq_worker *worker) {
     if (status == SSMQ_OK || status == SSMQ_SKIP) return status;
     if (status == SSMQ_CONFIG) return SSMQ_SKIP;
-    if (status == SSMQ_POISONED || !worker->engine->api->alive(worker->engine)) {
+    const ssmq_engine_api *api = worker->engine->api;
+    const bool is_alive =
+        api->alive(worker->engine) && (worker->baseline == NULL || api->alive(worker->baseline));
+    if (status == SSMQ_POISONED || !is_alive) {
         worker->is_retired = true;
         worker->is_loaded = false;
         return SSMQ_POISONED;

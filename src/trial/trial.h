@@ -32,7 +32,14 @@ typedef struct ssmq_worker {
     bool is_loaded;
     ssmq_spec loaded; /* valid if is_loaded */
     bool is_retired;  /* the device is lost: touch it no more */
+    /* Second handle, with the baseline's weights: opened by the first fidelity trial with these
+     * options, closed by the next trial of another task. */
+    ssmq_engine_options options;
+    ssmq_engine *baseline;
 } ssmq_worker;
+
+/* Closes the baseline's handle; the engine stays the caller's. */
+void ssmq_worker_end(ssmq_worker *worker);
 
 /* Runs the trial. Always leaves a complete record: on any failure its status and reason say so and
  * its results are null. Skipped trials (trial->skip) are recorded, not run; so are those that turn

@@ -192,11 +192,11 @@ static void lists_and_texts(void **state) {
     expect("ppl:\n  seq_len: [[512]]\n",
            "@:2:13: ppl.seq_len: is a list; an integer from 2 to 16777216\n");
     expect("sweep:\n  tasks: [ppl, pll]\n",
-           "@:2:16: sweep.tasks: \"pll\" is unknown; ppl | passkey | profile\n");
-    expect("sweep:\n  tasks: [ppl, ppl, ppl, ppl]\n",
+           "@:2:16: sweep.tasks: \"pll\" is unknown; ppl | passkey | profile | fidelity\n");
+    expect("sweep:\n  tasks: [ppl, ppl, ppl, profile, profile]\n",
            "@:2:16: sweep.tasks: value 2 equals value 1; each value once\n"
            "@:2:21: sweep.tasks: value 3 equals value 1; each value once\n"
-           "@:2:26: sweep.tasks: 4 values; at most 3\n");
+           "@:2:35: sweep.tasks: 5 values; at most 4\n");
     expect("ppl:\n  protocols: slide\n",
            "@:2:14: ppl.protocols: \"slide\" is unknown; disjoint | sliding | stream\n");
     expect("model:\n  device: gpu\n",

@@ -8,3 +8,4 @@ ssmq_test(null_engine SOURCES test_null_engine.c ../support/trial_fixture.c
 ssmq_test(extent SOURCES test_extent.c ../support/trial_fixture.c LINKS ssmq_trial LABELS unit)
 ssmq_test(passkey SOURCES test_passkey.c ../support/trial_fixture.c ../support/copy_engine.c
   LINKS ssmq_trial LABELS unit)
+ssmq_test(fidelity SOURCES test_fidelity.c ../support/trial_fixture.c LINKS ssmq_trial LABELS unit)

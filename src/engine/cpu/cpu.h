@@ -182,7 +182,10 @@ typedef struct cpu_head_want {
     bool nll;        /* into e->buffers.nll, of e->buffers.targets */
     float *logits;   /* [n_listed, V] or NULL */
     int32_t *argmax; /* [n_listed] or NULL; lowest id of the largest logit */
-    bool by_row;     /* decode */
+    /* [B, n_tokens, V] or NULL: row b * T + t goes to token first_token + t of sequence b. */
+    float *all_logits;
+    int64_t n_tokens, first_token;
+    bool by_row; /* decode */
 } cpu_head_want;
 /* Fails: NUMERIC. */
 SSMQ_MUST_USE ssmq_status cpu_head(cpu_engine *e, const cpu_head_want *want, ssmq_err *err);

@@ -95,7 +95,10 @@ static ssmq_status check_ready(const cpu_engine *e, ssmq_err *err) {
 /* Scores the targets of tokens [first, first + T) of each sequence. */
 static ssmq_status score_segment(cpu_engine *e, const ssmq_prefill *call, int64_t first, int64_t T,
                                  ssmq_err *err) {
-    cpu_head_want want = {.nll = true};
+    cpu_head_want want = {.nll = true,
+                          .all_logits = call->all_logits,
+                          .n_tokens = call->n_tokens,
+                          .first_token = first};
     for (int64_t row = 0; row < e->extent.n_sequences * T; row++) {
         const int64_t at = row / T * call->n_tokens + first + row % T;
         call->nll[at] = 0.0f;
@@ -139,6 +142,7 @@ static ssmq_status prefill_cpu(ssmq_engine *engine, const ssmq_prefill *call, ss
     const int64_t start_ns = ssmq_now_ns();
     SSMQ_TRY(check_ready(e, err));
     if (e->is_reused) SSMQ_CHECK(e->state.position + call->n_tokens <= e->extent.reuse_tokens, err);
+    SSMQ_CHECK(call->all_logits == NULL || call->targets != NULL, err);
     const int64_t n = e->extent.n_sequences * call->n_tokens;
     SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->tokens, n, 0, err));
     if (call->targets != NULL)

@@ -35,6 +35,11 @@ static bool read_row(const cpu_engine *e, const cpu_head_want *want, int64_t i,
     if (want->logits != NULL) {
         memcpy(want->logits + i * V, logits, (size_t)V * sizeof *logits);
     }
+    if (want->all_logits != NULL) {
+        const int64_t row = e->buffers.listed[i], T = e->row_tokens;
+        const int64_t at = row / T * want->n_tokens + want->first_token + row % T;
+        memcpy(want->all_logits + at * V, logits, (size_t)V * sizeof *logits);
+    }
     if (want->argmax != NULL) want->argmax[i] = lowest_largest(logits, V);
     if (want->nll) {
         const double target = (double)logits[e->buffers.targets[i]];

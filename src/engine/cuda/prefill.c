@@ -38,8 +38,34 @@ static ssmq_status run_layers(cuda_engine *e, const segment *s, ssmq_err *err) {
     return cuda_stages_collect(e, err);
 }
 
-/* Tiles of the head for n rows that are listed in staging. */
-static ssmq_status run_head(cuda_engine *e, int64_t n, bool has_nll, ssmq_err *err) {
+/* Where the call has the i-th listed row of the segment, in tokens. */
+static int64_t place_of(const cuda_engine *e, const segment *s, int64_t i) {
+    const int64_t row = e->staging.listed[i];
+    return row / s->T * s->call->n_tokens + s->first + row % s->T;
+}
+
+/* Logits of the listed rows [first, first + n), a head tile, to their places in the call: one copy
+ * for each run of rows that follow each other there. */
+static ssmq_status fetch_tile(cuda_engine *e, const segment *s, int64_t first, int64_t n,
+                              ssmq_err *err) {
+    const int64_t V = e->shape.V;
+    const size_t width = (size_t)V * sizeof(float);
+    const size_t pitch = (size_t)e->layout.V_ld * sizeof(float);
+    for (int64_t i = 0, n_run = 0; i < n; i += n_run) {
+        const int64_t at = place_of(e, s, first + i);
+        n_run = 1;
+        while (i + n_run < n && place_of(e, s, first + i + n_run) == at + n_run) n_run++;
+        CUDA_TRY(cudaMemcpy2DAsync(s->call->all_logits + at * V, width,
+                                   e->buffers.logits + i * e->layout.V_ld, pitch, width,
+                                   (size_t)n_run, cudaMemcpyDeviceToHost, e->stream),
+                 err);
+    }
+    return SSMQ_OK;
+}
+
+/* Tiles of the head for n rows of a segment that are listed in staging. */
+static ssmq_status run_head(cuda_engine *e, const segment *s, int64_t n, bool has_nll,
+                            ssmq_err *err) {
     SSMQ_TRY(copy_up(e, e->buffers.listed, e->staging.listed, (size_t)n * sizeof(int64_t), err));
     if (has_nll) {
         SSMQ_TRY(
@@ -47,8 +73,11 @@ static ssmq_status run_head(cuda_engine *e, int64_t n, bool has_nll, ssmq_err *e
     }
     SSMQ_TRY(cuda_stage_begin(e, err));
     for (int64_t first = 0; first < n; first += e->layout.head_rows) {
-        SSMQ_TRY(
-            cuda_forward_head(e, first, smaller(n - first, e->layout.head_rows), has_nll, err));
+        const int64_t n_tile = smaller(n - first, e->layout.head_rows);
+        SSMQ_TRY(cuda_forward_head(e, first, n_tile, has_nll, err));
+        if (has_nll && s->call->all_logits != NULL) {
+            SSMQ_TRY(fetch_tile(e, s, first, n_tile, err));
+        }
     }
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_HEAD, err));
     return cuda_stages_collect(e, err);
@@ -65,15 +94,12 @@ static ssmq_status score(cuda_engine *e, const segment *s, ssmq_err *err) {
         e->staging.listed[n++] = row;
     }
     if (n == 0) return SSMQ_OK;
-    SSMQ_TRY(run_head(e, n, true, err));
+    SSMQ_TRY(run_head(e, s, n, true, err));
     CUDA_TRY(cudaMemcpyAsync(e->staging.nll, e->buffers.nll, (size_t)n * sizeof(float),
                              cudaMemcpyDeviceToHost, e->stream),
              err);
     CUDA_TRY(cudaStreamSynchronize(e->stream), err);
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t row = e->staging.listed[i];
-        call->nll[row / s->T * call->n_tokens + s->first + row % s->T] = e->staging.nll[i];
-    }
+    for (int64_t i = 0; i < n; i++) call->nll[place_of(e, s, i)] = e->staging.nll[i];
     return SSMQ_OK;
 }
 
@@ -81,7 +107,7 @@ static ssmq_status score(cuda_engine *e, const segment *s, ssmq_err *err) {
 static ssmq_status run_last(cuda_engine *e, const segment *s, ssmq_err *err) {
     const int64_t B = e->extent.n_sequences;
     for (int64_t b = 0; b < B; b++) e->staging.listed[b] = b * s->T + s->T - 1;
-    return run_head(e, B, false, err);
+    return run_head(e, s, B, false, err);
 }
 
 /* The fault word as it stands after segment i, into its slot; looks at all slots when they are

@@ -211,6 +211,7 @@ static ssmq_status prefill_null(ssmq_engine *engine, const ssmq_prefill *call, s
     const int64_t start_ns = ssmq_now_ns();
     SSMQ_TRY(check_lost(e, err));
     SSMQ_CHECK(B >= 1 && T >= 1 && (call->targets == NULL) == (call->nll == NULL), err);
+    SSMQ_CHECK(call->all_logits == NULL || call->targets != NULL, err);
     SSMQ_TRY(check_ids(e, call->tokens, B * T, false, err));
     if (call->targets != NULL) SSMQ_TRY(check_ids(e, call->targets, B * T, true, err));
     SSMQ_TRY(play(e, NULL_AT_CALL, &e->spec, T, err));
@@ -219,6 +220,8 @@ static ssmq_status prefill_null(ssmq_engine *engine, const ssmq_prefill *call, s
             e->keys[b] = mix(e->keys[b], (uint64_t)call->tokens[i]);
             if (call->targets == NULL) continue;
             call->nll[i] = call->targets[i] < 0 ? 0.0f : nll_of(e, e->keys[b], call->targets[i]);
+            if (call->all_logits == NULL || call->targets[i] < 0) continue;
+            logits_of(e, e->keys[b], call->all_logits + i * e->shape.V);
         }
         if (call->logits != NULL) logits_of(e, e->keys[b], call->logits + b * e->shape.V);
     }
