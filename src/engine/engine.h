@@ -35,7 +35,7 @@ typedef struct ssmq_engine_options {
     /* File that keeps the measured choices of GEMM algorithms, shared by ranks and reruns; NULL:
      * choices live as long as the engine. Ignored by engines without. */
     const char *algorithms_path;
-    int64_t reuse_bytes; /* host memory for layers that trials share (reuse.h); 0: none */
+    int64_t reuse_bytes; /* the engine's memory for layers that trials share (reuse.h); 0: none */
 } ssmq_engine_options;
 
 /* Sizes the state and workspace are made for, and what the calls that follow are for. */

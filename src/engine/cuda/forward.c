@@ -111,7 +111,7 @@ static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight, 
         .u = e->buffers.u,
         .fault = fault,
     };
-    if (p->layer_idx > 0) {
+    if (p->layer_idx > e->first_layer) {
         const cuda_linear_call before = out_proj_call(e, &e->weights.layers[p->layer_idx - 1], T);
         call.o = cuda_linear_product(&before);
         if (T > 0 && is_deferred(e, p, p->layer_idx - 1)) call.squares = e->buffers.squares;
@@ -188,6 +188,19 @@ static cuda_prefetch first_of_linear(const cuda_linear *linear) {
     return first_of(linear->blocks[0].w, cuda_block_bytes(linear, &linear->blocks[0]));
 }
 
+static ssmq_status copy_residual(const cuda_engine *e, const cuda_pass *p, void *to,
+                                 const void *from, ssmq_err *err) {
+    const size_t n_bytes = (size_t)(p->B * p->T * e->shape.d) * sizeof(float);
+    CUDA_TRY(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, e->stream), err);
+    return SSMQ_OK;
+}
+
+/* The layer's input, into the store where that wants it. */
+static ssmq_status keep_input(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
+    float *keep = e->is_reused ? ssmq_reuse_keep(e->reuse, p->layer_idx) : NULL;
+    return keep != NULL ? copy_residual(e, p, keep, e->buffers.residual, err) : SSMQ_OK;
+}
+
 /* T = 0: one decode step. */
 static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, ssmq_err *err) {
     const cuda_layer *layer = &e->weights.layers[layer_idx];
@@ -197,6 +210,7 @@ static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, s
     const cuda_product zxbcdt = cuda_linear_product(&in_proj);
     if (T == 0) p.next = first_of_linear(&layer->in_proj);
     SSMQ_TRY(norm(e, &p, layer->norm, T, e->buffers.fault, err));
+    SSMQ_TRY(keep_input(e, &p, err));
     SSMQ_TRY(cuda_linear_multiply(&in_proj, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_IN_PROJ, err));
     if (T == 0) p.next = first_of_linear(&layer->out_proj);
@@ -210,10 +224,14 @@ static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, s
 
 static ssmq_status forward_layers(cuda_engine *e, int64_t T, ssmq_err *err) {
     const cuda_pass p = pass_of(e, 0, T);
+    const float *start = e->is_reused ? ssmq_reuse_start(e->reuse) : NULL;
+    e->first_layer = start != NULL ? ssmq_reuse_first_layer(e->reuse) : 0;
     SSMQ_TRY(cuda_stage_begin(e, err));
-    SSMQ_TRY(cuda_embed(&p, e->weights.embeddings, e->buffers.tokens, e->buffers.residual, err));
+    SSMQ_TRY(start != NULL ? copy_residual(e, &p, e->buffers.residual, start, err)
+                           : cuda_embed(&p, e->weights.embeddings, e->buffers.tokens,
+                                        e->buffers.residual, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_EMBED, err));
-    for (int64_t i = 0; i < e->shape.L; i++) SSMQ_TRY(forward_layer(e, i, T, err));
+    for (int64_t i = e->first_layer; i < e->shape.L; i++) SSMQ_TRY(forward_layer(e, i, T, err));
     return SSMQ_OK;
 }
 
