@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "quant/precision.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -180,23 +181,25 @@ int64_t ssmq_precision_weight_bytes(const ssmq_precision *precision, int64_t row
     return rows * (row_bytes + (int64_t)sizeof(float) * n_scales);
 }
 
+/* Without memory of its own: a record must not lose its text for want of it. */
 void ssmq_precision_calib_method(const ssmq_precision *precision, char *out, size_t bytes) {
-    ssmq_str text;
-    ssmq_str_init(&text, SSMQ_ERR_TEXT_BYTES);
-    if (ssmq_precision_is_quantized(precision)) {
-        const char *separator = ": ";
-        ssmq_str_addf(&text, "absmax");
-        if (precision->w_format != SSMQ_FORMAT_FLOAT) {
-            ssmq_str_addf(&text, "%s%s weights per %s", separator,
-                          formats[precision->w_format].name,
-                          precision->group_size > 0 ? "group" : "channel");
-            separator = ", ";
-        }
-        if (precision->a_format != SSMQ_FORMAT_FLOAT) {
-            ssmq_str_addf(&text, "%sdynamic %s activations per token", separator,
-                          formats[precision->a_format].name);
-        }
+    enum { PART_BYTES = 64 };
+    char weights[PART_BYTES] = "", activations[PART_BYTES] = "";
+    const bool has_weights = precision->w_format != SSMQ_FORMAT_FLOAT;
+    const bool has_activations = precision->a_format != SSMQ_FORMAT_FLOAT;
+    if (!has_weights && !has_activations) {
+        ssmq_field_set(out, bytes, "none");
+        return;
     }
-    ssmq_field_set(out, bytes, text.n_bytes > 0 ? ssmq_str_get(&text) : "none");
-    ssmq_str_free(&text);
+    if (has_weights) {
+        (void)snprintf(weights, sizeof weights, "%s weights per %s",
+                       formats[precision->w_format].name,
+                       precision->group_size > 0 ? "group" : "channel");
+    }
+    if (has_activations) {
+        (void)snprintf(activations, sizeof activations, "dynamic %s activations per token",
+                       formats[precision->a_format].name);
+    }
+    (void)snprintf(out, bytes, "absmax: %s%s%s", weights,
+                   has_weights && has_activations ? ", " : "", activations);
 }
