@@ -326,7 +326,8 @@ static ssmq_status make_extent(cuda_engine *e, const ssmq_engine_extent *extent,
 
 static bool same_extent(const ssmq_engine_extent *a, const ssmq_engine_extent *b) {
     return a->n_sequences == b->n_sequences && a->max_segment_tokens == b->max_segment_tokens &&
-           a->is_timed == b->is_timed && a->has_stages == b->has_stages;
+           a->is_timed == b->is_timed && a->has_stages == b->has_stages &&
+           a->has_gemv == b->has_gemv;
 }
 
 static ssmq_status reset_cuda(ssmq_engine *engine, const ssmq_engine_extent *extent,
@@ -501,8 +502,9 @@ static void describe_cuda(ssmq_engine *engine, ssmq_engine_facts *out) {
     (void)snprintf(out->quant_backend, sizeof out->quant_backend, "cuBLASLt %s", version);
     describe_products(e, out);
     ssmq_field_set(out->timer, sizeof out->timer, "cuda events");
-    ssmq_field_set(out->algorithms, sizeof out->algorithms,
-                   e->is_ready && e->extent.is_timed ? "measured" : "fixed");
+    (void)snprintf(out->algorithms, sizeof out->algorithms, "%s%s",
+                   e->is_ready && e->extent.is_timed ? "measured" : "fixed",
+                   e->is_ready && e->extent.has_gemv ? "; gemv in decode" : "");
     ssmq_field_set(out->memory_source, sizeof out->memory_source, "slabs, as used by the phase");
     out->n_threads = 1;
 }
