@@ -15,7 +15,7 @@ extern "C" {
     X(info, "[--model DIR] [--fields]",                                                            \
       "devices, library versions, checkpoint shapes, modules in scope")                            \
     X(check, "--config F", "validates a configuration without running it")                         \
-    X(plan, "--config F [--ranks N]", "the grid as CSV, and its cost")                             \
+    X(plan, "--config F [--ranks N [--simulate]]", "the grid as CSV, and its cost")                \
     X(tokenize, "--model DIR [--decode] [FILE]", "text to ids, one a line, or back")               \
     X(score, "--model DIR (--text F | --ids F)", "negative log likelihood of each token")          \
     X(generate, "--model DIR --prompt T [-n N]", "greedy text")                                    \

@@ -104,7 +104,7 @@ static ssmq_status read_config(sweep *s, ssmq_err *err) {
 }
 
 static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
-    ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, true, err);
+    ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, SSMQ_NEEDS_DEVICE, err);
     if (status == SSMQ_OK) {
         status = ssmq_grid_init(&s->grid, &s->config, &s->loaded.inputs, err);
     }
@@ -200,6 +200,8 @@ static ssmq_status open_coordinator(sweep *s, ssmq_err *err) {
         .mailbox = s->mailbox,
         .todo = s->todo.orders,
         .n_todo = s->todo.n,
+        .done = s->todo.done,
+        .n_done_ok = s->todo.n_done_ok,
         .n_done_before = s->todo.n_done,
         .n_failed_before = s->todo.n_failed,
         .stop_signal = &g_stop_signal,
