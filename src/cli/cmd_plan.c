@@ -21,6 +21,7 @@ static const ssmq_option options[] = {
     {"ranks", 'n', "N", false, "ranks to share the work among (default 1)"},
     {"simulate", 0, NULL, false, "the schedule on those ranks instead of the grid"},
     {"error", 0, "X", false, "simulated durations are off by up to this factor (default 1)"},
+    {"seed", 0, "N", false, "of the draw of those errors (default 0)"},
     {"help", 'h', NULL, false, "this text"},
 };
 enum { N_OPTIONS = sizeof options / sizeof options[0] };
@@ -30,6 +31,7 @@ typedef struct plan_wish {
     int64_t n_ranks;
     bool is_simulated;
     double error;
+    int64_t seed;
 } plan_wish;
 
 static ssmq_status print_grid(const ssmq_grid *grid, const ssmq_loaded *loaded, ssmq_err *err) {
@@ -47,8 +49,11 @@ static ssmq_status plan(const ssmq_loaded *loaded, const plan_wish *wish, ssmq_e
     ssmq_status status = wish->only != NULL ? ssmq_grid_only(&grid, wish->only, err) : SSMQ_OK;
     if (status == SSMQ_OK && !wish->is_simulated) status = print_grid(&grid, loaded, err);
     if (status == SSMQ_OK) {
-        status = ssmq_plan_print_schedule(&grid, (int)wish->n_ranks, wish->is_simulated,
-                                          wish->error, err);
+        const ssmq_plan_schedule schedule = {.n_ranks = (int)wish->n_ranks,
+                                             .is_long = wish->is_simulated,
+                                             .error = wish->error,
+                                             .seed = (uint64_t)wish->seed};
+        status = ssmq_plan_print_schedule(&grid, &schedule, err);
     }
     if (status == SSMQ_OK && !wish->is_simulated) ssmq_plan_print_largest(&grid, loaded);
     ssmq_grid_free(&grid);
@@ -64,8 +69,12 @@ static ssmq_status read_wish(plan_wish *out, const ssmq_args *args, ssmq_err *er
     };
     SSMQ_TRY(ssmq_args_i64(args, "ranks", 1, MAX_RANKS, &out->n_ranks, err));
     SSMQ_TRY(ssmq_args_f64(args, "error", 1.0, max_error, &out->error, err));
+    SSMQ_TRY(ssmq_args_i64(args, "seed", 0, INT64_MAX, &out->seed, err));
     if (!out->is_simulated && ssmq_args_get(args, "error") != NULL) {
         return SSMQ_FAIL(err, CONFIG, "--error goes with --simulate");
+    }
+    if (ssmq_args_get(args, "error") == NULL && ssmq_args_get(args, "seed") != NULL) {
+        return SSMQ_FAIL(err, CONFIG, "--seed goes with --error");
     }
     return SSMQ_OK;
 }

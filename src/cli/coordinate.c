@@ -65,6 +65,7 @@ static ssmq_status serve_idle(coordinator *c, ssmq_err *err) {
     return SSMQ_OK;
 }
 
+/* -1: none of this session's. */
 static int64_t todo_index(const coordinator *c, int64_t trial_idx) {
     /* todo is in grid order. */
     size_t low = 0;
@@ -77,7 +78,7 @@ static int64_t todo_index(const coordinator *c, int64_t trial_idx) {
             high = middle;
         }
     }
-    return (int64_t)low;
+    return low < c->setup.n_todo && c->setup.todo[low].trial_idx == trial_idx ? (int64_t)low : -1;
 }
 
 static void give_up_if_asked(coordinator *c) {
@@ -95,7 +96,12 @@ static void take_finished(coordinator *c, int rank, const ssmq_message *message)
     const int64_t i = todo_index(c, message->trial_idx);
     /* A trial that failed says nothing about those that will not. */
     const double seconds = status == SSMQ_OK && !c->is_shuffled ? message->runtime_s : -1.0;
-    ssmq_sched_finished(c->sched, rank, i, seconds, message->seconds - message->runtime_s);
+    const double load_s = message->seconds - message->runtime_s;
+    if (!ssmq_sched_finished(c->sched, rank, i, seconds, load_s)) {
+        ssmq_log(SSMQ_LOG_WARN, "rank %d reports a trial that it was not given: %" PRId64, rank,
+                 message->trial_idx);
+        return;
+    }
     c->n_finished++;
     bool is_failed = status != SSMQ_OK && status != SSMQ_SKIP;
     c->n_failed += is_failed;

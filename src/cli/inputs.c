@@ -95,16 +95,30 @@ static ssmq_status open_texts(ssmq_loaded *loaded, ssmq_err *err) {
     return SSMQ_OK;
 }
 
-static ssmq_status guess_texts(ssmq_loaded *loaded, ssmq_err *err) {
+/* A published shape alone; no weight is drawn. */
+static ssmq_status open_shape(ssmq_loaded *loaded, ssmq_err *err) {
+    const ssmq_config *config = &loaded->config;
+    ssmq_inputs *inputs = &loaded->inputs;
     char *text = NULL;
     size_t n_bytes = 0;
-    ssmq_field_set(loaded->inputs.tokenizer_sha256, sizeof loaded->inputs.tokenizer_sha256,
-                   "unknown");
-    if (!has_text_task(&loaded->config)) return SSMQ_OK;
-    SSMQ_TRY(ssmq_file_read(&text, &n_bytes, loaded->config.ppl.text, MAX_TEXT_BYTES, err));
+    SSMQ_TRY(ssmq_shape_read(&inputs->shape, config->model.path, err));
+    ssmq_field_set(inputs->model_name, sizeof inputs->model_name, config->model.path);
+    ssmq_field_set(inputs->tokenizer_sha256, sizeof inputs->tokenizer_sha256, "unknown");
+    if (!has_text_task(config)) return SSMQ_OK;
+    SSMQ_TRY(ssmq_file_read(&text, &n_bytes, config->ppl.text, MAX_TEXT_BYTES, err));
     ssmq_free(text);
-    loaded->inputs.text_tokens = (int64_t)n_bytes / USUAL_TOKEN_BYTES;
+    inputs->text_tokens = (int64_t)n_bytes / USUAL_TOKEN_BYTES;
     return SSMQ_OK;
+}
+
+static ssmq_status open_model(ssmq_loaded *loaded, ssmq_err *err) {
+    ssmq_inputs *inputs = &loaded->inputs;
+    SSMQ_TRY(ssmq_model_open(&loaded->model, loaded->config.model.path, err));
+    inputs->shape = loaded->model->shape;
+    ssmq_field_set(inputs->model_name, sizeof inputs->model_name, loaded->model->name);
+    ssmq_field_set(inputs->model_sha256, sizeof inputs->model_sha256, loaded->model->sha256);
+    SSMQ_TRY(open_tokenizer(loaded, err));
+    return open_texts(loaded, err);
 }
 
 static ssmq_status open_parts(ssmq_loaded *out, ssmq_need need, ssmq_err *err) {
@@ -116,15 +130,10 @@ static ssmq_status open_parts(ssmq_loaded *out, ssmq_need need, ssmq_err *err) {
         device = out->engine_api->name;
     }
     ssmq_field_set(inputs->device, sizeof inputs->device, device);
-    SSMQ_TRY(ssmq_model_open(&out->model, out->config.model.path, err));
-    inputs->shape = out->model->shape;
-    ssmq_field_set(inputs->model_name, sizeof inputs->model_name, out->model->name);
-    ssmq_field_set(inputs->model_sha256, sizeof inputs->model_sha256, out->model->sha256);
-    if (need == SSMQ_NEEDS_SHAPE && out->model->is_random) {
-        SSMQ_TRY(guess_texts(out, err));
+    if (need == SSMQ_NEEDS_SHAPE && ssmq_model_path_is_random(out->config.model.path)) {
+        SSMQ_TRY(open_shape(out, err));
     } else {
-        SSMQ_TRY(open_tokenizer(out, err));
-        SSMQ_TRY(open_texts(out, err));
+        SSMQ_TRY(open_model(out, err));
     }
     out->trial = (ssmq_trial_inputs){
         .config = &out->config,

@@ -16,7 +16,7 @@ extern "C" {
 
 typedef struct ssmq_loaded {
     ssmq_config config;
-    ssmq_model *model;
+    ssmq_model *model;                 /* NULL: SSMQ_NEEDS_SHAPE of a published shape */
     ssmq_tokenizer *tokenizer;         /* NULL for random models */
     ssmq_ids text;                     /* of ppl.text; empty if no task needs it */
     ssmq_ids filler;                   /* of passkey.filler_text; likewise */
@@ -29,8 +29,8 @@ typedef struct ssmq_loaded {
 typedef enum ssmq_need {
     SSMQ_NEEDS_DEVICE, /* everything that trials need */
     SSMQ_NEEDS_BUILD,  /* an engine of this build, though no device of its kind is here */
-    SSMQ_NEEDS_SHAPE   /* neither; and random weights may stand for a checkpoint whose tokenizer is
-                          not here: the tokens of a text are then estimated from its bytes */
+    SSMQ_NEEDS_SHAPE   /* neither; and a published shape ("random:...") stands for a checkpoint that
+                          is not here: the tokens of a text are then estimated from its bytes */
 } ssmq_need;
 
 /* Opens what the configuration names and checks that it fits together; writes nothing.

@@ -22,12 +22,14 @@ static double draw_factor(ssmq_rng *rng, double error) {
 }
 
 /* What the trials take: the estimates, each off by its group's factor and its own. */
-static void draw_times(double *trial_s, const ssmq_sched_trial *trials, size_t n, double error) {
-    ssmq_rng rng = ssmq_rng_from_seed(0);
-    const double own = pow(error, 0.2);
+static void draw_times(double *trial_s, const ssmq_sched_trial *trials, size_t n,
+                       const ssmq_plan_schedule *schedule) {
+    ssmq_rng rng = ssmq_rng_from_seed(schedule->seed);
+    const double own = pow(schedule->error, 0.2);
     for (size_t i = 0; i < n; i++) {
-        ssmq_rng of_group = ssmq_rng_from_seed(trials[i].group);
-        trial_s[i] = trials[i].cost * draw_factor(&of_group, error) * draw_factor(&rng, own);
+        ssmq_rng of_group = ssmq_rng_from_seed(schedule->seed ^ (uint64_t)trials[i].group << 32);
+        trial_s[i] =
+            trials[i].cost * draw_factor(&of_group, schedule->error) * draw_factor(&rng, own);
     }
 }
 
@@ -76,7 +78,7 @@ static void print_short(const ssmq_grid *grid, const ssmq_sim_result *sim, int n
         n_ranks, text, percent_over(sim->makespan_s, sim->bound_s));
 }
 
-ssmq_status ssmq_plan_print_schedule(const ssmq_grid *grid, int n_ranks, bool is_long, double error,
+ssmq_status ssmq_plan_print_schedule(const ssmq_grid *grid, const ssmq_plan_schedule *schedule,
                                      ssmq_err *err) {
     ssmq_status status = SSMQ_OK;
     ssmq_sched_trial *trials = NULL;
@@ -85,17 +87,17 @@ ssmq_status ssmq_plan_print_schedule(const ssmq_grid *grid, int n_ranks, bool is
     SSMQ_TRY(ssmq_calloc(&trials, grid->n_trials, sizeof *trials, err));
     SSMQ_TRY_OR(ssmq_calloc(&trial_s, grid->n_trials, sizeof *trial_s, err), free_trials);
     for (size_t i = 0; i < grid->n_trials; i++) trials[i] = ssmq_sched_trial_of(&grid->trials[i]);
-    draw_times(trial_s, trials, grid->n_trials, error);
+    draw_times(trial_s, trials, grid->n_trials, schedule);
     const ssmq_sim_setup setup = {
         .trials = trials,
         .n_trials = grid->n_trials,
-        .trial_s = error > 1.0 ? trial_s : NULL,
-        .n_ranks = n_ranks,
+        .trial_s = schedule->error > 1.0 ? trial_s : NULL,
+        .n_ranks = schedule->n_ranks,
         .order = SSMQ_ORDER_COST,
     };
     SSMQ_TRY_OR(ssmq_simulate(&setup, &sim, err), free_times);
-    print_short(grid, &sim, n_ranks);
-    if (is_long) print_long(&sim, n_ranks);
+    print_short(grid, &sim, schedule->n_ranks);
+    if (schedule->is_long) print_long(&sim, schedule->n_ranks);
     ssmq_free(sim.ranks);
 free_times:
     ssmq_free(trial_s);

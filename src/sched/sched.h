@@ -6,17 +6,20 @@
  *        measured to estimated time over the group's finished trials; before the first of them,
  *        that of all finished trials, and 1 before any. So order within a group never changes.
  * ORDER  An idle rank gets, in this order of preference,
- *        1. the longest trial that waits, if that has become urgent: it would, with loading, take
- *           longer than what is left for every rank on average;
+ *        1. the longest trial that waits, if that has become urgent: with loading it would take
+ *           most of what is left for every rank on average, and would then end after everything
+ *           else; unless the class it has loaded has a trial nearly as long;
  *        2. the longest that waits of the class (equal weights) it has loaded;
  *        3. the longest of the class with most expected work for each rank that would then serve
  *           it. Classes that nobody serves are so begun in order of their work, and at the tail
  *           those that others serve are shared: no rank is idle while a trial waits.
  * LOSS   A trial of a lost rank waits again. Every trial is finished exactly once or still pending
- *        when no rank is left. */
+ *        when no rank is left. Reports that come twice, or late from a rank taken for lost, change
+ *        nothing. */
 #ifndef SSMQ_SCHED_SCHED_H
 #define SSMQ_SCHED_SCHED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -55,9 +58,9 @@ enum { SSMQ_SCHED_DONE = -1, SSMQ_SCHED_WAIT = -2 };
 int64_t ssmq_sched_next(ssmq_sched *sched, int rank);
 /* The rank finished its trial, in `seconds` without loading, and spent load_seconds beside them,
  * which counts as loading if the rank had another class before. What is not positive and finite is
- * not learnt from. Another trial or rank than was handed out is a broken invariant. */
-void ssmq_sched_finished(ssmq_sched *sched, int rank, int64_t trial_idx, double seconds,
-                         double load_seconds);
+ * not learnt from. False, and nothing changes, if the rank has not this trial in flight. */
+SSMQ_MUST_USE bool ssmq_sched_finished(ssmq_sched *sched, int rank, int64_t trial_idx,
+                                       double seconds, double load_seconds);
 /* The rank takes no more work; its trial in flight, if any, waits again. */
 void ssmq_sched_lost(ssmq_sched *sched, int rank);
 /* Hand out nothing more. */

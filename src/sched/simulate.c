@@ -87,10 +87,10 @@ static void ask(simulation *s, int rank, double now_s) {
 static void finish(simulation *s, event done) {
     const int64_t trial = s->trial_of[done.rank];
     const int64_t begin_ns = ssmq_now_ns();
-    ssmq_sched_finished(s->sched, done.rank, trial, time_of(s, (size_t)trial),
-                        s->load_s[done.rank]);
+    const bool is_news = ssmq_sched_finished(s->sched, done.rank, trial, time_of(s, (size_t)trial),
+                                             s->load_s[done.rank]);
     s->sched_ns += ssmq_now_ns() - begin_ns;
-    s->out->makespan_s = done.end_s;
+    if (is_news) s->out->makespan_s = done.end_s;
 }
 
 static void run(simulation *s) {
