@@ -71,7 +71,7 @@ static double calls_s(const call *c, double n_calls, double n_tokens, double n_s
 }
 
 static double n_segments(int64_t tokens) {
-    return (double)((tokens + SEGMENT_TOKENS - 1) / SEGMENT_TOKENS);
+    return ceil((double)tokens / SEGMENT_TOKENS);
 }
 
 static double n_batches(double sequences, int64_t batch_size) {
@@ -87,9 +87,9 @@ static double text_s(const call *c, const ssmq_trial *trial, int64_t n_tokens) {
                        false);
     }
     if (n_tokens >= window) {
-        n_windows = (double)(n_tokens / window);
+        n_windows = floor((double)n_tokens / (double)window);
         if (trial->protocol == SSMQ_PROTOCOL_SLIDING) {
-            n_windows = (double)(1 + (n_tokens - window + trial->stride - 1) / trial->stride);
+            n_windows = 1.0 + ceil((double)(n_tokens - window) / (double)trial->stride);
         }
     }
     const double tokens = n_windows * (double)window;
