@@ -18,66 +18,70 @@
 
 enum { LINE_MAX_BYTES = 1 << 20, FLUSH_BYTES = 1 << 18, FILE_MODE = 0666 };
 
-/* Finished trials of a run, in the order of its plan. */
+/* Finished trials of a run, in the order of its plan, and the file that they go to as lines. */
 typedef struct rows {
     const char *run_dir;
     const ssmq_replay *replay;
+    ssmq_replay_reader *reader;
     const ssmq_journal_entry **entries;
     size_t n;
+    int lines_fd;
+    char lines_path[SSMQ_PATH_BYTES];
+    ssmq_str lines; /* not yet written */
 } rows;
 
-static ssmq_status get_row(void *context, size_t i, ssmq_record *record, ssmq_samples *samples,
-                           ssmq_err *err) {
-    const rows *all = context;
-    return ssmq_replay_get(all->replay, all->run_dir, all->entries[i], record, samples, err);
-}
-
-static ssmq_status write_lines(const rows *all, int fd, const char *path, ssmq_str *lines,
-                               ssmq_err *err) {
-    for (size_t i = 0; i < all->n; i++) {
-        ssmq_record record;
-        ssmq_samples samples = {0};
-        SSMQ_TRY(get_row((void *)all, i, &record, &samples, err));
-        ssmq_samples_free(&samples);
-        ssmq_record_add_json(&record, lines);
-        ssmq_str_add(lines, "\n", 1);
-        if (lines->n_bytes < FLUSH_BYTES && i + 1 < all->n) continue;
-        SSMQ_TRY(ssmq_str_check(lines, path, err));
-        SSMQ_TRY(ssmq_fd_write(fd, lines->text, lines->n_bytes, path, err));
-        ssmq_str_clear(lines);
-    }
+static ssmq_status flush_lines(rows *all, ssmq_err *err) {
+    SSMQ_TRY(ssmq_str_check(&all->lines, all->lines_path, err));
+    SSMQ_TRY(ssmq_fd_write(all->lines_fd, ssmq_str_get(&all->lines), all->lines.n_bytes,
+                           all->lines_path, err));
+    ssmq_str_clear(&all->lines);
     return SSMQ_OK;
 }
 
-static ssmq_status write_metrics(const rows *all, ssmq_err *err) {
-    char path[SSMQ_PATH_BYTES];
-    char tmp_path[SSMQ_PATH_BYTES];
-    SSMQ_TRY(ssmq_path_join(path, all->run_dir, "metrics.jsonl", err));
-    SSMQ_TRY(ssmq_path_join(tmp_path, all->run_dir, "metrics.jsonl.tmp", err));
-    int fd = open(tmp_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
-    if (fd < 0) return SSMQ_FAIL(err, IO, "%s: cannot create: %s", tmp_path, strerror(errno));
-    ssmq_str lines;
-    ssmq_str_init(&lines, FLUSH_BYTES + LINE_MAX_BYTES);
-    ssmq_status status = write_lines(all, fd, tmp_path, &lines, err);
-    ssmq_str_free(&lines);
-    if (close(fd) != 0 && status == SSMQ_OK) {
-        status = SSMQ_FAIL(err, IO, "%s: cannot close: %s", tmp_path, strerror(errno));
-    }
-    if (status == SSMQ_OK) status = ssmq_file_commit(tmp_path, path, err);
-    if (status != SSMQ_OK) (void)unlink(tmp_path);
+/* Row i for results.h5, and as a line of metrics.jsonl on the way: a record is read only once. */
+static ssmq_status get_row(void *context, size_t i, ssmq_record *record, ssmq_samples *samples,
+                           ssmq_err *err) {
+    rows *all = context;
+    const ssmq_str *json = NULL;
+    SSMQ_TRY(ssmq_replay_reader_get(all->reader, all->entries[i], record, samples, &json, err));
+    ssmq_str_add(&all->lines, ssmq_str_get(json), json->n_bytes);
+    ssmq_str_add(&all->lines, "\n", 1);
+    const bool is_full = all->lines.n_bytes >= FLUSH_BYTES || i + 1 == all->n;
+    ssmq_status status = is_full ? flush_lines(all, err) : SSMQ_OK;
+    if (status != SSMQ_OK) ssmq_samples_free(samples);
     return status;
 }
 
-static ssmq_status write_store(const rows *all, size_t n_planned, ssmq_err *err) {
+static ssmq_status write_store(rows *all, size_t n_planned, ssmq_err *err) {
     char path[SSMQ_PATH_BYTES];
     ssmq_provenance provenance;
     SSMQ_TRY(ssmq_path_join(path, all->run_dir, "results.h5", err));
     SSMQ_TRY(ssmq_provenance_read(&provenance, all->run_dir, err));
     ssmq_store_rows store_rows = {
-        .n_rows = all->n, .get = get_row, .context = (void *)all, .n_planned = n_planned};
+        .n_rows = all->n, .get = get_row, .context = all, .n_planned = n_planned};
     ssmq_status status =
         ssmq_store_write(path, &store_rows, provenance.facts, provenance.n_facts, err);
     ssmq_provenance_free(&provenance);
+    return status;
+}
+
+/* Both files: the lines under another name until all of them are there. */
+static ssmq_status write_files(rows *all, size_t n_planned, ssmq_err *err) {
+    char path[SSMQ_PATH_BYTES];
+    SSMQ_TRY(ssmq_path_join(path, all->run_dir, "metrics.jsonl", err));
+    SSMQ_TRY(ssmq_path_join(all->lines_path, all->run_dir, "metrics.jsonl.tmp", err));
+    all->lines_fd = open(all->lines_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
+    if (all->lines_fd < 0) {
+        return SSMQ_FAIL(err, IO, "%s: cannot create: %s", all->lines_path, strerror(errno));
+    }
+    ssmq_str_init(&all->lines, FLUSH_BYTES + LINE_MAX_BYTES);
+    ssmq_status status = write_store(all, n_planned, err);
+    ssmq_str_free(&all->lines);
+    if (close(all->lines_fd) != 0 && status == SSMQ_OK) {
+        status = SSMQ_FAIL(err, IO, "%s: cannot close: %s", all->lines_path, strerror(errno));
+    }
+    if (status == SSMQ_OK) status = ssmq_file_commit(all->lines_path, path, err);
+    if (status != SSMQ_OK) (void)unlink(all->lines_path);
     return status;
 }
 
@@ -107,8 +111,9 @@ ssmq_status ssmq_merge(const char *run_dir, ssmq_run_counts *counts, ssmq_err *e
         all.entries[all.n++] = entry;
         count(counts, entry);
     }
-    SSMQ_TRY_OR(write_metrics(&all, err), free_entries);
-    SSMQ_TRY_OR(write_store(&all, counts->n_planned, err), free_entries);
+    SSMQ_TRY_OR(ssmq_replay_reader_open(&all.reader, &replay, run_dir, err), free_entries);
+    status = write_files(&all, counts->n_planned, err);
+    ssmq_replay_reader_close(all.reader);
 free_entries:
     ssmq_free((void *)all.entries);
 free_replay:

@@ -17,6 +17,7 @@ extern "C" {
 typedef struct ssmq_run_rows {
     char run_dir[SSMQ_PATH_BYTES];
     ssmq_replay replay;
+    ssmq_replay_reader *reader;
     const ssmq_journal_entry **finished; /* [n] in the order of the plan */
     size_t n;
     size_t n_planned;

@@ -5,6 +5,7 @@
 #define SSMQ_JOURNAL_JOURNAL_H
 
 #include "base/status.h"
+#include "base/str.h"
 #include "record/record.h"
 
 #ifdef __cplusplus
@@ -63,10 +64,20 @@ SSMQ_MUST_USE ssmq_status ssmq_replay_init(ssmq_replay *out, const char *run_dir
 void ssmq_replay_free(ssmq_replay *replay);
 /* NULL if the journals do not name it. */
 const ssmq_journal_entry *ssmq_replay_find(const ssmq_replay *replay, const char *trial_id);
-/* Reads a finished entry's record and samples.  Owns: samples.  Fails: IO, CONFIG (damaged). */
-SSMQ_MUST_USE ssmq_status ssmq_replay_get(const ssmq_replay *replay, const char *run_dir,
-                                          const ssmq_journal_entry *entry, ssmq_record *record,
-                                          ssmq_samples *samples, ssmq_err *err);
+
+/* Reads the records of finished entries in any order; some files stay open in between. */
+typedef struct ssmq_replay_reader ssmq_replay_reader;
+/* replay is borrowed.  Owns: *out, ssmq_replay_reader_close().  Fails: NOMEM, CONFIG. */
+SSMQ_MUST_USE ssmq_status ssmq_replay_reader_open(ssmq_replay_reader **out,
+                                                  const ssmq_replay *replay, const char *run_dir,
+                                                  ssmq_err *err);
+void ssmq_replay_reader_close(ssmq_replay_reader *reader); /* NULL is a no-op */
+/* *record_json (may be NULL) is the record's text as ssmq_record_add_json() would write it, valid
+ * until the next call.  Owns: samples, ssmq_samples_free().  Fails: IO, NOMEM, CONFIG (damaged). */
+SSMQ_MUST_USE ssmq_status ssmq_replay_reader_get(ssmq_replay_reader *reader,
+                                                 const ssmq_journal_entry *entry,
+                                                 ssmq_record *record, ssmq_samples *samples,
+                                                 const ssmq_str **record_json, ssmq_err *err);
 
 #ifdef __cplusplus
 }

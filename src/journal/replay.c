@@ -15,7 +15,6 @@
 #include "base/mem.h"
 #include "journal/journal.h"
 #include "journal/line.h"
-#include "json/json.h"
 
 enum { MAX_FILES = 1000000, MAX_EVENTS = 1 << 28, MAX_RANK_DIGITS = 9 };
 
@@ -62,15 +61,6 @@ close_folder:
     return status;
 }
 
-static ssmq_status open_journal(int *fd, const char *path, ssmq_err *err) {
-    struct stat info;
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*fd < 0) return SSMQ_FAIL(err, IO, "%s: %s", path, strerror(errno));
-    if (fstat(*fd, &info) == 0 && S_ISREG(info.st_mode)) return SSMQ_OK;
-    (void)close(*fd);
-    return SSMQ_FAIL(err, IO, "%s: not a regular file", path);
-}
-
 static ssmq_status read_file(ssmq_replay *replay, size_t *capacity, const char *run_dir,
                              size_t file_idx, ssmq_err *err) {
     ssmq_status status = SSMQ_OK;
@@ -78,7 +68,7 @@ static ssmq_status read_file(ssmq_replay *replay, size_t *capacity, const char *
     int fd = -1;
     journal_reader reader;
     SSMQ_TRY(ssmq_path_join(path, run_dir, replay->files[file_idx], err));
-    SSMQ_TRY(open_journal(&fd, path, err));
+    SSMQ_TRY(journal_open(&fd, path, err));
     journal_reader_init(&reader, fd, path);
     for (;;) {
         const char *text = NULL;
@@ -203,71 +193,4 @@ const ssmq_journal_entry *ssmq_replay_find(const ssmq_replay *replay, const char
         }
     }
     return NULL;
-}
-
-/* The bytes of the entry's line, checked.  Owns: *line, ssmq_free(). */
-static ssmq_status read_line(char **line, const char *path, const ssmq_journal_entry *entry,
-                             ssmq_err *err) {
-    ssmq_status status = SSMQ_OK;
-    journal_line head;
-    int fd = -1;
-    size_t n_bytes = (size_t)entry->n_bytes;
-    size_t done = 0;
-    *line = NULL;
-    SSMQ_TRY(open_journal(&fd, path, err));
-    SSMQ_TRY_OR(ssmq_calloc(line, n_bytes, 1, err), close_file);
-    while (done < n_bytes) {
-        ssize_t part =
-            pread(fd, *line + done, n_bytes - done, (off_t)(entry->offset + (int64_t)done));
-        if (part < 0 && errno == EINTR) continue;
-        if (part <= 0) {
-            status = SSMQ_FAIL(err, IO, "%s: cannot read: %s", path,
-                               part < 0 ? strerror(errno) : "got shorter");
-            goto close_file;
-        }
-        done += (size_t)part;
-    }
-    if (!journal_line_parse(&head, *line, n_bytes) || !head.is_finished ||
-        strcmp(head.trial_id, entry->trial_id) != 0) {
-        status = SSMQ_FAIL(err, CONFIG, "%s: the line at byte %lld is damaged", path,
-                           (long long)entry->offset);
-    }
-close_file:
-    (void)close(fd);
-    if (status != SSMQ_OK) {
-        ssmq_free(*line);
-        *line = NULL;
-    }
-    return status;
-}
-
-ssmq_status ssmq_replay_get(const ssmq_replay *replay, const char *run_dir,
-                            const ssmq_journal_entry *entry, ssmq_record *record,
-                            ssmq_samples *samples, ssmq_err *err) {
-    ssmq_status status = SSMQ_OK;
-    char path[SSMQ_PATH_BYTES];
-    char name[SSMQ_PATH_BYTES + 32];
-    char *line = NULL;
-    ssmq_json *document = NULL;
-    const ssmq_json *member = NULL;
-    memset(samples, 0, sizeof *samples);
-    SSMQ_CHECK(entry->status != SSMQ_N_STATUSES, err);
-    SSMQ_CHECK((size_t)entry->file_idx < replay->n_files, err);
-    SSMQ_TRY(ssmq_path_join(path, run_dir, replay->files[entry->file_idx], err));
-    SSMQ_TRY(read_line(&line, path, entry, err));
-    (void)snprintf(name, sizeof name, "%s at byte %lld", path, (long long)entry->offset);
-    SSMQ_TRY_OR(ssmq_json_parse(&document, line, (size_t)entry->n_bytes, name, err), free_line);
-    (void)ssmq_json_get(document, "record", &member);
-    SSMQ_TRY_OR(ssmq_record_from_json(record, member, err), free_line);
-    if (strcmp(record->trial_id, entry->trial_id) != 0) {
-        status = SSMQ_FAIL(err, CONFIG, "%s: record and line name different trials", name);
-        goto free_line;
-    }
-    if (ssmq_json_get(document, "samples", &member)) {
-        SSMQ_TRY_OR(ssmq_samples_from_json(samples, member, err), free_line);
-    }
-free_line:
-    ssmq_json_free(document);
-    ssmq_free(line);
-    return status;
 }

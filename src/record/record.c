@@ -11,11 +11,32 @@
 
 static const ssmq_field fields[] = {
 #define SSMQ_STR(kind, name, bytes, unit, doc)                                                     \
-    {SSMQ_KIND_##kind, SSMQ_FIELD_STR, #name, offsetof(ssmq_record, name), bytes, unit, doc},
+    {SSMQ_KIND_##kind,                                                                             \
+     SSMQ_FIELD_STR,                                                                               \
+     #name,                                                                                        \
+     sizeof #name - 1,                                                                             \
+     offsetof(ssmq_record, name),                                                                  \
+     bytes,                                                                                        \
+     unit,                                                                                         \
+     doc},
 #define SSMQ_I64(kind, name, unit, doc)                                                            \
-    {SSMQ_KIND_##kind, SSMQ_FIELD_I64, #name, offsetof(ssmq_record, name), 8, unit, doc},
+    {SSMQ_KIND_##kind,                                                                             \
+     SSMQ_FIELD_I64,                                                                               \
+     #name,                                                                                        \
+     sizeof #name - 1,                                                                             \
+     offsetof(ssmq_record, name),                                                                  \
+     8,                                                                                            \
+     unit,                                                                                         \
+     doc},
 #define SSMQ_F64(kind, name, unit, doc)                                                            \
-    {SSMQ_KIND_##kind, SSMQ_FIELD_F64, #name, offsetof(ssmq_record, name), 8, unit, doc},
+    {SSMQ_KIND_##kind,                                                                             \
+     SSMQ_FIELD_F64,                                                                               \
+     #name,                                                                                        \
+     sizeof #name - 1,                                                                             \
+     offsetof(ssmq_record, name),                                                                  \
+     8,                                                                                            \
+     unit,                                                                                         \
+     doc},
     SSMQ_RECORD_FIELDS(SSMQ_STR, SSMQ_I64, SSMQ_F64)
 #undef SSMQ_STR
 #undef SSMQ_I64
@@ -106,7 +127,9 @@ void ssmq_record_init(ssmq_record *record) {
 void ssmq_record_add_json(const ssmq_record *record, ssmq_str *out) {
     for (size_t i = 0; i < N_FIELDS; i++) {
         const ssmq_field *field = &fields[i];
-        ssmq_str_addf(out, "%s\"%s\": ", i == 0 ? "{" : ", ", field->name);
+        ssmq_str_add(out, i == 0 ? "{\"" : ", \"", i == 0 ? 2 : 3);
+        ssmq_str_add(out, field->name, field->name_bytes);
+        ssmq_str_add(out, "\": ", 3);
         if (field->type == SSMQ_FIELD_STR) {
             const char *text = text_of(record, field);
             ssmq_str_add_json(out, text, strnlen(text, field->bytes));

@@ -26,15 +26,19 @@ typedef struct run {
 
 static ssmq_status read_template(run *r, ssmq_err *err) {
     ssmq_replay replay;
+    ssmq_replay_reader *reader = NULL;
     SSMQ_TRY(ssmq_replay_init(&replay, r->path, err));
     ssmq_status status = SSMQ_FAIL(err, CONFIG, "%s: no trial is finished", r->path);
     for (size_t i = 0; i < replay.n_entries; i++) {
         if (replay.entries[i].status != SSMQ_OK) continue;
         ssmq_err_clear(err);
+        status = ssmq_replay_reader_open(&reader, &replay, r->path, err);
+        if (status != SSMQ_OK) break;
         status =
-            ssmq_replay_get(&replay, r->path, &replay.entries[i], &r->record, &r->samples, err);
+            ssmq_replay_reader_get(reader, &replay.entries[i], &r->record, &r->samples, NULL, err);
         break;
     }
+    ssmq_replay_reader_close(reader);
     ssmq_replay_free(&replay);
     return status;
 }
