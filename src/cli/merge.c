@@ -13,43 +13,26 @@
 #include "cli/commands.h"
 #include "cli/plan.h"
 #include "cli/provenance.h"
+#include "cli/rows_ahead.h"
 #include "journal/journal.h"
 #include "store/store.h"
 
-enum { LINE_MAX_BYTES = 1 << 20, FLUSH_BYTES = 1 << 18, FILE_MODE = 0666 };
+enum { FILE_MODE = 0666 };
 
-/* Finished trials of a run, in the order of its plan, and the file that they go to as lines. */
+/* Finished trials of a run, in the order of its plan. */
 typedef struct rows {
     const char *run_dir;
     const ssmq_replay *replay;
-    ssmq_replay_reader *reader;
     const ssmq_journal_entry **entries;
     size_t n;
-    int lines_fd;
-    char lines_path[SSMQ_PATH_BYTES];
-    ssmq_str lines; /* not yet written */
+    ssmq_rows_ahead *ahead;
 } rows;
 
-static ssmq_status flush_lines(rows *all, ssmq_err *err) {
-    SSMQ_TRY(ssmq_str_check(&all->lines, all->lines_path, err));
-    SSMQ_TRY(ssmq_fd_write(all->lines_fd, ssmq_str_get(&all->lines), all->lines.n_bytes,
-                           all->lines_path, err));
-    ssmq_str_clear(&all->lines);
-    return SSMQ_OK;
-}
-
-/* Row i for results.h5, and as a line of metrics.jsonl on the way: a record is read only once. */
 static ssmq_status get_row(void *context, size_t i, ssmq_record *record, ssmq_samples *samples,
                            ssmq_err *err) {
     rows *all = context;
-    const ssmq_str *json = NULL;
-    SSMQ_TRY(ssmq_replay_reader_get(all->reader, all->entries[i], record, samples, &json, err));
-    ssmq_str_add(&all->lines, ssmq_str_get(json), json->n_bytes);
-    ssmq_str_add(&all->lines, "\n", 1);
-    const bool is_full = all->lines.n_bytes >= FLUSH_BYTES || i + 1 == all->n;
-    ssmq_status status = is_full ? flush_lines(all, err) : SSMQ_OK;
-    if (status != SSMQ_OK) ssmq_samples_free(samples);
-    return status;
+    (void)i;
+    return ssmq_rows_ahead_next(all->ahead, record, samples, err);
 }
 
 static ssmq_status write_store(rows *all, size_t n_planned, ssmq_err *err) {
@@ -65,23 +48,36 @@ static ssmq_status write_store(rows *all, size_t n_planned, ssmq_err *err) {
     return status;
 }
 
-/* Both files: the lines under another name until all of them are there. */
+static ssmq_status write_rows(rows *all, size_t n_planned, int lines_fd, const char *lines_path,
+                              ssmq_err *err) {
+    const ssmq_rows_ahead_setup setup = {
+        .replay = all->replay,
+        .run_dir = all->run_dir,
+        .entries = all->entries,
+        .n = all->n,
+        .lines_fd = lines_fd,
+        .lines_path = lines_path,
+    };
+    SSMQ_TRY(ssmq_rows_ahead_open(&all->ahead, &setup, err));
+    ssmq_status status = write_store(all, n_planned, err);
+    ssmq_rows_ahead_close(all->ahead);
+    return status;
+}
+
+/* Both files in one pass: records become lines on their way to results.h5. */
 static ssmq_status write_files(rows *all, size_t n_planned, ssmq_err *err) {
     char path[SSMQ_PATH_BYTES];
+    char tmp_path[SSMQ_PATH_BYTES];
     SSMQ_TRY(ssmq_path_join(path, all->run_dir, "metrics.jsonl", err));
-    SSMQ_TRY(ssmq_path_join(all->lines_path, all->run_dir, "metrics.jsonl.tmp", err));
-    all->lines_fd = open(all->lines_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
-    if (all->lines_fd < 0) {
-        return SSMQ_FAIL(err, IO, "%s: cannot create: %s", all->lines_path, strerror(errno));
+    SSMQ_TRY(ssmq_path_join(tmp_path, all->run_dir, "metrics.jsonl.tmp", err));
+    int fd = open(tmp_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
+    if (fd < 0) return SSMQ_FAIL(err, IO, "%s: cannot create: %s", tmp_path, strerror(errno));
+    ssmq_status status = write_rows(all, n_planned, fd, tmp_path, err);
+    if (close(fd) != 0 && status == SSMQ_OK) {
+        status = SSMQ_FAIL(err, IO, "%s: cannot close: %s", tmp_path, strerror(errno));
     }
-    ssmq_str_init(&all->lines, FLUSH_BYTES + LINE_MAX_BYTES);
-    ssmq_status status = write_store(all, n_planned, err);
-    ssmq_str_free(&all->lines);
-    if (close(all->lines_fd) != 0 && status == SSMQ_OK) {
-        status = SSMQ_FAIL(err, IO, "%s: cannot close: %s", all->lines_path, strerror(errno));
-    }
-    if (status == SSMQ_OK) status = ssmq_file_commit(all->lines_path, path, err);
-    if (status != SSMQ_OK) (void)unlink(all->lines_path);
+    if (status == SSMQ_OK) status = ssmq_file_commit(tmp_path, path, err);
+    if (status != SSMQ_OK) (void)unlink(tmp_path);
     return status;
 }
 
@@ -111,10 +107,7 @@ ssmq_status ssmq_merge(const char *run_dir, ssmq_run_counts *counts, ssmq_err *e
         all.entries[all.n++] = entry;
         count(counts, entry);
     }
-    SSMQ_TRY_OR(ssmq_replay_reader_open(&all.reader, &replay, run_dir, err), free_entries);
     status = write_files(&all, counts->n_planned, err);
-    ssmq_replay_reader_close(all.reader);
-free_entries:
     ssmq_free((void *)all.entries);
 free_replay:
     ssmq_replay_free(&replay);

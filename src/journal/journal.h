@@ -41,18 +41,24 @@ typedef struct ssmq_journal_entry {
     char trial_id[72];
     ssmq_status status;  /* of the trial; SSMQ_N_STATUSES for one begun and not finished */
     int64_t attempts;    /* times it was begun */
+    int64_t n_started;   /* started lines; fewer than attempts if one was damaged */
+    int64_t attempt;     /* of the line that counts */
     int64_t n_crashes;   /* times it took its process down, as that process said itself */
     int64_t duration_ms; /* of the finished attempt, -1 unknown */
-    int32_t file_idx;    /* into ssmq_replay.files */
-    int64_t offset;      /* of the finished line */
+    int32_t file_idx;    /* into ssmq_replay.files, of the line that counts */
+    int64_t offset;      /* of that line: finished, or the last one of a trial without */
     int64_t n_bytes;
 } ssmq_journal_entry;
 
 /* What the journals of a run folder say, whatever ranks wrote them. The last finished line of a
- * trial in order of (attempt, file, offset) counts. Sorted by trial_id. */
+ * trial in order of (attempt, file, offset) counts. Entries come in the order of their first
+ * lines. */
 typedef struct ssmq_replay {
     ssmq_journal_entry *entries;
     size_t n_entries;
+    size_t capacity;
+    uint32_t *slots; /* [n_slots] hash table of ids: index + 1 of an entry, 0 free */
+    size_t n_slots;  /* power of two, at least 2 * n_entries */
     char (*files)[64];
     size_t n_files;
     int64_t n_bad_lines; /* checksum or form: torn tails, damage */

@@ -24,18 +24,40 @@ static bool skip(cursor *at, const char *literal, size_t n_bytes) {
 
 #define SKIP(at, literal) skip(at, literal, sizeof(literal) - 1)
 
+/* Eight bytes at once: true if none of them is a control character, a backslash or outside ASCII.
+ * (Mycroft's test for a zero byte, of the word less each character.) */
+static bool is_plain_word(const char *p) {
+    static const uint64_t ones = 0x0101010101010101u;
+    static const uint64_t tops = 0x8080808080808080u;
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    const uint64_t slash = word ^ (ones * '\\');
+    const uint64_t del = word ^ (ones * 0x7F);
+    return ((word | (word - ones * 0x20) | ((slash - ones) & ~slash) | ((del - ones) & ~del)) &
+            tops) == 0;
+}
+
+static bool is_plain(const char *p, size_t n_bytes) {
+    for (; n_bytes >= 8; n_bytes -= 8, p += 8) {
+        if (!is_plain_word(p)) return false;
+    }
+    for (; n_bytes > 0; n_bytes--, p++) {
+        const unsigned char c = (unsigned char)*p;
+        if (c < 0x20 || c >= 0x7F || c == '\\') return false;
+    }
+    return true;
+}
+
 /* A text without escapes into a field that it fits into. */
 static bool read_text(cursor *at, char *field, size_t field_bytes) {
     if (!SKIP(at, "\"")) return false;
-    const char *begin = at->p;
-    for (; at->p < at->end && *at->p != '"'; at->p++) {
-        const unsigned char c = (unsigned char)*at->p;
-        if (c < 0x20 || c >= 0x7F || c == '\\') return false;
-    }
-    const size_t n_bytes = (size_t)(at->p - begin);
-    if (n_bytes >= field_bytes) return false;
-    memcpy(field, begin, n_bytes);
-    return SKIP(at, "\"");
+    const char *quote = memchr(at->p, '"', (size_t)(at->end - at->p));
+    if (quote == NULL) return false;
+    const size_t n_bytes = (size_t)(quote - at->p);
+    if (n_bytes >= field_bytes || !is_plain(at->p, n_bytes)) return false;
+    memcpy(field, at->p, n_bytes);
+    at->p = quote + 1;
+    return true;
 }
 
 static bool read_i64(cursor *at, int64_t *out) {

@@ -284,9 +284,9 @@ static void replay_merges_ranks(void **state) {
     assert_string_equal(replay.files[2], "journal.10.jsonl");
     assert_int_equal(replay.n_bad_lines, 0);
     assert_int_equal(replay.n_entries, 3);
-    const ssmq_journal_entry *a = &replay.entries[0];
-    const ssmq_journal_entry *b = &replay.entries[1];
-    const ssmq_journal_entry *crash = &replay.entries[2];
+    const ssmq_journal_entry *a = ssmq_replay_find(&replay, "a");
+    const ssmq_journal_entry *b = ssmq_replay_find(&replay, "b");
+    const ssmq_journal_entry *crash = ssmq_replay_find(&replay, "crash");
     assert_string_equal(a->trial_id, "a");
     assert_int_equal(a->status, SSMQ_NOMEM);
     assert_int_equal(a->file_idx, 2);
@@ -297,6 +297,7 @@ static void replay_merges_ranks(void **state) {
     assert_string_equal(crash->trial_id, "crash");
     assert_int_equal(crash->status, SSMQ_N_STATUSES);
     assert_int_equal(crash->attempts, 2);
+    assert_int_equal(crash->file_idx, 0); /* of the second attempt */
     assert_int_equal(crash->duration_ms, -1);
     assert_null(ssmq_replay_find(&replay, "c"));
     ssmq_replay_free(&replay);
