@@ -30,6 +30,22 @@ bool ssmq_plan_sizes(const ssmq_trial *trial, const ssmq_loaded *loaded, ssmq_en
 SSMQ_MUST_USE ssmq_status ssmq_plan_read(const char *path, char (**ids)[SSMQ_SHA256_HEX_BYTES],
                                          size_t *n, ssmq_err *err);
 
+/* A line of a plan.csv as whoever watches the run needs it. */
+typedef struct ssmq_plan_row {
+    const char *id;
+    const char *key;
+    double cost_s; /* 0 if the plan does not say */
+} ssmq_plan_row;
+typedef struct ssmq_plan_rows {
+    ssmq_plan_row *rows; /* [n] */
+    size_t n;
+    char *text; /* memory behind ids and keys */
+} ssmq_plan_rows;
+
+/* Owns: *out, ssmq_plan_rows_free() in every case.  Fails: CONFIG, IO, NOMEM. */
+SSMQ_MUST_USE ssmq_status ssmq_plan_rows_read(ssmq_plan_rows *out, const char *path, ssmq_err *err);
+void ssmq_plan_rows_free(ssmq_plan_rows *plan);
+
 #ifdef __cplusplus
 }
 #endif

@@ -28,16 +28,21 @@ free_ids:
     return status;
 }
 
-ssmq_status ssmq_run_rows_open(ssmq_run_rows *out, const char *run_dir, ssmq_err *err) {
-    char plan_path[SSMQ_PATH_BYTES];
-    memset(out, 0, sizeof *out);
-    SSMQ_TRY(ssmq_path_join(plan_path, run_dir, "plan.csv", err));
+ssmq_status ssmq_run_plan_path(char out[SSMQ_PATH_BYTES], const char *run_dir, ssmq_err *err) {
+    SSMQ_TRY(ssmq_path_join(out, run_dir, "plan.csv", err));
     if (!ssmq_path_is_folder(run_dir)) {
         return SSMQ_FAIL(err, CONFIG, "%s: no such run folder", run_dir);
     }
-    if (!ssmq_path_exists(plan_path)) {
+    if (!ssmq_path_exists(out)) {
         return SSMQ_FAIL(err, CONFIG, "%s: not a run folder (it has no plan.csv)", run_dir);
     }
+    return SSMQ_OK;
+}
+
+ssmq_status ssmq_run_rows_open(ssmq_run_rows *out, const char *run_dir, ssmq_err *err) {
+    char plan_path[SSMQ_PATH_BYTES];
+    memset(out, 0, sizeof *out);
+    SSMQ_TRY(ssmq_run_plan_path(plan_path, run_dir, err));
     ssmq_field_set(out->run_dir, sizeof out->run_dir, run_dir);
     ssmq_status status = sort_entries(out, plan_path, err);
     if (status != SSMQ_OK) ssmq_run_rows_close(out);
