@@ -160,7 +160,8 @@ static void add_trial(picture *p, const ssmq_plan_row *row) {
         return;
     }
     count_work(p, row, row->cost_s, 0.0, 0.0);
-    const double age_s = entry != NULL ? age_of(p, entry) : -1.0;
+    if (entry == NULL) return;
+    const double age_s = age_of(p, entry);
     if (age_s < 0.0) return;
     p->n_in_flight++;
     p->of_file[entry->file_idx] = (rank_state){row, age_s};

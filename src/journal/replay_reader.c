@@ -137,7 +137,7 @@ ssmq_status ssmq_replay_reader_get(ssmq_replay_reader *reader, const ssmq_journa
                                    ssmq_record *record, ssmq_samples *samples,
                                    const ssmq_str **record_json, ssmq_err *err) {
     char path[SSMQ_PATH_BYTES];
-    journal_line head;
+    journal_line head = {0};
     memset(samples, 0, sizeof *samples);
     SSMQ_CHECK(entry->status != SSMQ_N_STATUSES, err);
     SSMQ_CHECK((size_t)entry->file_idx < reader->replay->n_files, err);
