@@ -20,8 +20,10 @@ static const int64_t turn_ns = 50000000;
 /* With other ranks, the mailbox of the root's worker is looked at this often. */
 static const int64_t mailbox_turn_ns = 1000000;
 static const int64_t progress_every_ns = 5000000000;
-/* results.h5 of a running sweep is at most this old when something new has finished. */
+/* results.h5 of a running sweep is at most this old when something new has finished; or so many
+ * times as old as merging took, since ranks that finish meanwhile wait for it. */
 static const int64_t merge_every_ns = 30000000000;
+static const int64_t merge_pause = 200;
 static const double ns_per_s = 1e9;
 
 typedef struct ssmq_coordinator {
@@ -198,8 +200,10 @@ static void merge_now_and_then(coordinator *c) {
     if (ssmq_merge(c->setup.run_dir, &counts, &err) != SSMQ_OK) {
         ssmq_log_err(SSMQ_LOG_WARN, &err);
     }
+    const int64_t end_ns = ssmq_now_ns();
+    const int64_t pause_ns = merge_pause * (end_ns - now_ns);
     c->n_merged = c->n_finished;
-    c->next_merge_ns = ssmq_now_ns() + merge_every_ns;
+    c->next_merge_ns = end_ns + (pause_ns > merge_every_ns ? pause_ns : merge_every_ns);
 }
 
 static ssmq_status run(coordinator *c, ssmq_err *err) {
