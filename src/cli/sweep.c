@@ -41,7 +41,7 @@ typedef struct sweep {
     ssmq_config config;
     ssmq_loaded loaded;
     ssmq_grid grid;
-    ssmq_grid selected;     /* what --only keeps of it */
+    ssmq_grid selected;     /* what --only keeps of it; without, the same trials */
     ssmq_run_folder folder; /* root */
     char run_dir[SSMQ_PATH_BYTES];
     ssmq_worker_context worker;
@@ -104,15 +104,16 @@ static ssmq_status read_config(sweep *s, ssmq_err *err) {
 }
 
 static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
-    ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, true, err);
+    ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, SSMQ_NEEDS_DEVICE, err);
     if (status == SSMQ_OK) {
         status = ssmq_grid_init(&s->grid, &s->config, &s->loaded.inputs, err);
     }
-    if (status == SSMQ_OK) {
-        status = ssmq_grid_init(&s->selected, &s->config, &s->loaded.inputs, err);
-    }
     const char *only = ssmq_args_get(&s->args, "only");
-    if (status == SSMQ_OK && only != NULL) status = ssmq_grid_only(&s->selected, only, err);
+    if (status == SSMQ_OK && only == NULL) s->selected = s->grid;
+    if (status == SSMQ_OK && only != NULL) {
+        status = ssmq_grid_init(&s->selected, &s->config, &s->loaded.inputs, err);
+        if (status == SSMQ_OK) status = ssmq_grid_only(&s->selected, only, err);
+    }
     return ssmq_comm_agree(s->comm, status, err);
 }
 
@@ -200,6 +201,8 @@ static ssmq_status open_coordinator(sweep *s, ssmq_err *err) {
         .mailbox = s->mailbox,
         .todo = s->todo.orders,
         .n_todo = s->todo.n,
+        .done = s->todo.done,
+        .n_done_ok = s->todo.n_done_ok,
         .n_done_before = s->todo.n_done,
         .n_failed_before = s->todo.n_failed,
         .stop_signal = &g_stop_signal,
@@ -305,8 +308,8 @@ static void close_all(sweep *s) {
     ssmq_coordinator_close(s->coordinator);
     ssmq_mailbox_close(s->mailbox);
     ssmq_todo_free(&s->todo);
+    if (s->selected.trials != s->grid.trials) ssmq_grid_free(&s->selected);
     ssmq_grid_free(&s->grid);
-    ssmq_grid_free(&s->selected);
     ssmq_loaded_close(&s->loaded);
     if (is_root(s)) ssmq_run_folder_close(&s->folder);
 }

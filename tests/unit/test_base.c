@@ -35,6 +35,19 @@ static void hash_vectors(void **state) {
     unsigned char zeros[32] = {0};
     assert_int_equal(ssmq_crc32c(0, zeros, sizeof zeros), 0x8a9136aau);
     assert_int_equal(ssmq_crc32c(ssmq_crc32c(0, "1234", 4), "56789", 5), 0xe3069283u);
+    /* Bit by bit, at every length and alignment around a word. */
+    unsigned char bytes[64];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)(i * i * 37 + 11);
+    for (size_t begin = 0; begin < 9; begin++) {
+        for (size_t n = 0; begin + n <= sizeof bytes; n++) {
+            uint32_t crc = 0xffffffffu;
+            for (size_t i = begin; i < begin + n; i++) {
+                crc ^= bytes[i];
+                for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
+            }
+            assert_int_equal(ssmq_crc32c(0, bytes + begin, n), ~crc);
+        }
+    }
 }
 
 static void hash_in_pieces(void **state) {
