@@ -27,6 +27,7 @@
 
 enum {
     ROOT = 0,
+    HOST_BYTES = 256,
     /* A killed sweep's ranks may hold their journals for a moment longer than its root its lock. */
     JOURNAL_TRIES = 50
 };
@@ -103,8 +104,35 @@ static ssmq_status read_config(sweep *s, ssmq_err *err) {
     return ssmq_comm_broadcast(s->comm, &s->config, sizeof s->config, err);
 }
 
+/* The same paths may be other files on another host: what the root has read is what counts. */
+static ssmq_status compare_inputs(sweep *s, ssmq_err *err) {
+    const ssmq_inputs *mine = &s->loaded.inputs;
+    ssmq_inputs of_root = *mine;
+    char host[HOST_BYTES] = "";
+    SSMQ_TRY(ssmq_comm_broadcast(s->comm, &of_root, sizeof of_root, err));
+    const struct {
+        const char *name, *mine, *of_root;
+    } texts[] = {
+        {"model.path", mine->model_sha256, of_root.model_sha256},
+        {"tokenizer.json", mine->tokenizer_sha256, of_root.tokenizer_sha256},
+        {"ppl.text", mine->text_sha256, of_root.text_sha256},
+        {"passkey.filler_text", mine->filler_sha256, of_root.filler_sha256},
+        {"model.device", mine->device, of_root.device},
+    };
+    ssmq_status status = SSMQ_OK;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0] && status == SSMQ_OK; i++) {
+        if (strcmp(texts[i].mine, texts[i].of_root) == 0) continue;
+        (void)gethostname(host, sizeof host - 1);
+        status = SSMQ_FAIL(err, CONFIG, "%s: rank %d on %s has %s, rank 0 has %s", texts[i].name,
+                           ssmq_comm_rank(s->comm), host, texts[i].mine, texts[i].of_root);
+    }
+    return ssmq_comm_agree(s->comm, status, err);
+}
+
 static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
     ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, SSMQ_NEEDS_DEVICE, err);
+    SSMQ_TRY(ssmq_comm_agree(s->comm, status, err));
+    SSMQ_TRY(compare_inputs(s, err));
     if (status == SSMQ_OK) {
         status = ssmq_grid_init(&s->grid, &s->config, &s->loaded.inputs, err);
     }
