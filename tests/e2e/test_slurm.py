@@ -8,11 +8,18 @@ import subprocess
 import tempfile
 import unittest
 
-from sweep_support import ROOT, records, wait_for
+from sweep_support import ROOT, children_of, kill, records, wait_for
 
 SMOKE = ["--config", "configs/smoke.yaml"]
 # Slow enough to be stopped halfway.
 SLOW = [*SMOKE, "--set", "model.null_script=delay:50ms"]
+
+
+def is_sweep(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip() == "ssmq-sweep"
+    except OSError:
+        return False
 
 
 class SlurmTest(unittest.TestCase):
@@ -39,8 +46,8 @@ class SlurmTest(unittest.TestCase):
                                 OMPI_MCA_ras="^slurm", OMPI_MCA_plm="^slurm", OMPI_MCA_ess="^slurm",
                                 **more)
 
-    def start(self, arguments, env, is_batch):
-        script = ROOT / "slurm/week1.sh"
+    def start(self, arguments, env, is_batch, script="week1.sh"):
+        script = ROOT / "slurm" / script
         if is_batch:
             script = pathlib.Path(shutil.copy(script, self.folder / "slurm_script"))
         return subprocess.Popen(["bash", str(script), *arguments, "--out", str(self.out)],
@@ -52,8 +59,8 @@ class SlurmTest(unittest.TestCase):
         self.assertEqual(process.returncode, expect, out + err)
         return out, err
 
-    def run_script(self, arguments, env, is_batch=False, expect=0):
-        return self.finish(self.start(arguments, env, is_batch), expect)
+    def run_script(self, arguments, env, is_batch=False, expect=0, script="week1.sh"):
+        return self.finish(self.start(arguments, env, is_batch, script), expect)
 
     def finished_lines(self):
         journals = self.out.glob("*/journal.*.jsonl")
@@ -93,6 +100,33 @@ class SlurmTest(unittest.TestCase):
         _, err = self.finish(process, expect=4)
         self.assertFalse(self.requeued.exists())
         self.assertIn(f"--resume {self.out}/week1-job4242", err)
+
+    def test_dead_rank_is_started_again(self):
+        """mpirun ends the job of a rank that was killed; what was done is not done again."""
+        process = self.start(SLOW, self.job(), is_batch=True)
+        self.wait_until_halfway()
+        ranks = [pid for pid in children_of(process.pid) if is_sweep(pid)]
+        kill(ranks[-1])
+        _, err = self.finish(process, expect=0)
+        self.assertRegex(err, r"the sweep ended with code \d+ after [1-9]\d* trials; start 2 goes")
+        run_dir = self.out / "week1-job4242"
+        self.assertEqual(len(records(run_dir)), self.planned(run_dir))
+
+    def test_death_without_progress_is_final(self):
+        process = self.start([*SMOKE, "--set", "model.null_script=delay:20s"], self.job(),
+                             is_batch=True)
+        self.assertTrue(wait_for(lambda: list(self.out.glob("*/journal.1.jsonl")), timeout_s=120))
+        for pid in children_of(process.pid):
+            if is_sweep(pid):
+                kill(pid)
+        out, err = process.communicate(timeout=120)
+        self.assertNotIn(process.returncode, (0, 2, 3, 4), out + err)
+        self.assertNotIn("goes on", err)
+
+    def test_phase1_takes_its_own_configuration(self):
+        out, _ = self.run_script(["--dry-run", "--only", "scope=all and task=passkey"],
+                                 self.environment(), script="phase1.sh")
+        self.assertIn(",w8a8-fp8,", out)
 
     def test_interrupt_ends_in_good_order(self):
         process = self.start(SLOW, self.environment(), is_batch=False)
