@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "engine/device.h"
 
 enum { MAX_TEXT_BYTES = 1 << 30 };
 

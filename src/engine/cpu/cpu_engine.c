@@ -198,6 +198,49 @@ static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq
     return SSMQ_OK;
 }
 
+/* Where one layer's state of all sequences begins. */
+static ssmq_status find_state(const cpu_engine *e, int64_t layer_idx, cpu_state *out,
+                              ssmq_err *err) {
+    const ssmq_shape *s = &e->shape;
+    const int64_t B = e->extent.n_sequences;
+    SSMQ_TRY(check_ready(e, err));
+    SSMQ_CHECK(!e->is_reused && layer_idx >= 0 && layer_idx < s->L, err);
+    out->ssm = e->state.ssm + layer_idx * B * s->H * s->P * s->N;
+    out->conv = e->state.conv + layer_idx * B * (s->K - 1) * s->conv_dim;
+    return SSMQ_OK;
+}
+
+static size_t ssm_bytes(const cpu_engine *e) {
+    const ssmq_shape *s = &e->shape;
+    return (size_t)(e->extent.n_sequences * s->H * s->P * s->N) * sizeof(float);
+}
+
+static size_t conv_bytes(const cpu_engine *e) {
+    const ssmq_shape *s = &e->shape;
+    return (size_t)(e->extent.n_sequences * (s->K - 1) * s->conv_dim) * sizeof(float);
+}
+
+static ssmq_status read_state_cpu(ssmq_engine *engine, int64_t layer_idx, float *ssm, float *conv,
+                                  ssmq_err *err) {
+    const cpu_engine *e = self(engine);
+    cpu_state layer;
+    SSMQ_TRY(find_state(e, layer_idx, &layer, err));
+    memcpy(ssm, layer.ssm, ssm_bytes(e));
+    memcpy(conv, layer.conv, conv_bytes(e));
+    return SSMQ_OK;
+}
+
+static ssmq_status write_state_cpu(ssmq_engine *engine, int64_t layer_idx, const float *ssm,
+                                   const float *conv, ssmq_err *err) {
+    const cpu_engine *e = self(engine);
+    cpu_state layer;
+    SSMQ_TRY(find_state(e, layer_idx, &layer, err));
+    memcpy(layer.ssm, ssm, ssm_bytes(e));
+    memcpy(layer.conv, conv, conv_bytes(e));
+    cpu_round(layer.conv, (int64_t)(conv_bytes(e) / sizeof(float)), e->spec.precision.dtype);
+    return SSMQ_OK;
+}
+
 /* Buffers are taken once for all phases, so the peak of each phase is what stands. */
 static void take_stats_cpu(ssmq_engine *engine, ssmq_engine_stats *out) {
     cpu_engine *e = self(engine);
@@ -280,6 +323,8 @@ const ssmq_engine_api ssmq_engine_cpu = {
     .reset = reset_cpu,
     .prefill = prefill_cpu,
     .decode = decode_cpu,
+    .read_state = read_state_cpu,
+    .write_state = write_state_cpu,
     .take_stats = take_stats_cpu,
     .alive = alive_cpu,
     .close = close_cpu,
