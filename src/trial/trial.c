@@ -85,6 +85,8 @@ static ssmq_status run_task(const trial_run *run, ssmq_record *record, ssmq_samp
         return trial_run_profile(run, record, samples, err);
     case SSMQ_TASK_FIDELITY:
         return trial_run_fidelity(run, record, samples, err);
+    case SSMQ_TASK_DRIFT:
+        return trial_run_drift(run, record, samples, err);
     case SSMQ_N_TASKS:
         break;
     }
@@ -94,7 +96,7 @@ static ssmq_status run_task(const trial_run *run, ssmq_record *record, ssmq_samp
 static ssmq_status load_and_run(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
                                 ssmq_worker *worker, ssmq_record *record, ssmq_samples *samples,
                                 ssmq_err *err) {
-    const bool has_baseline = trial->task == SSMQ_TASK_FIDELITY;
+    const bool has_baseline = ssmq_task_has_baseline(trial->task);
     if (!has_baseline) ssmq_worker_end(worker);
     SSMQ_TRY(load(trial, inputs, worker, err));
     if (has_baseline) SSMQ_TRY(load_baseline(inputs, worker, err));
