@@ -13,12 +13,13 @@ def positive(values):
 def growth(axis, shown, table, run):
     """Accumulated error as points on a line, injected error as a dotted one, the floor shaded."""
     least = np.inf
-    for trial in shown:
+    for place, trial in enumerate(shown):
         colour, marker, line = table[trial["precision"]]
         drift = run.drift(trial)
+        steps = drift["step"] * 2 ** style.dodge(place, len(shown), 0.36)
         error, floor = positive(drift["drift_error_rms"]), positive(drift["drift_floor_rms"])
-        style.points(axis, drift["step"], error, (colour, marker, line))
-        axis.plot(drift["step"], positive(drift["drift_injected_error_rms"]), color=colour,
+        style.points(axis, steps, error, (colour, marker, line))
+        axis.plot(steps, positive(drift["drift_injected_error_rms"]), color=colour,
                   linestyle=":", zorder=2.4)
         axis.plot(drift["step"], floor, color=colour, linewidth=0.7, alpha=0.7, zorder=2)
         least = np.nanmin([least, *error, *floor])
@@ -50,11 +51,12 @@ def layers(axis, shown, table, run):
 
 
 def half_lives(axis, shown, table, run):
-    for trial in shown:
+    for place, trial in enumerate(shown):
         drift = run.drift(trial)
-        style.points(axis, drift["bin"], positive(drift["drift_bin_error"][-1]),
+        bins = drift["bin"] * 2 ** style.dodge(place, len(shown), 0.36)
+        style.points(axis, bins, positive(drift["drift_bin_error"][-1]),
                      table[trial["precision"]])
-        axis.plot(drift["bin"], positive(drift["drift_bin_floor"][-1]), linewidth=0.7, alpha=0.7,
+        axis.plot(bins, positive(drift["drift_bin_floor"][-1]), linewidth=0.7, alpha=0.7,
                   color=table[trial["precision"]][0], zorder=2)
     axis.set_yscale("log")
     style.length_axis(axis, [int(t) for t in drift["bin"]], "Half-life of the head (tokens)")
@@ -88,7 +90,7 @@ def draw(run):
         f"{shown[0]['batch_size']} sequences; root mean square of ||S_q - S_b|| / ||S_b|| over "
         "heads and sequences. Dotted: started from the baseline's state one step before. Thin "
         "lines and shades: the precision's own prefill against its own decode path; what lies "
-        "below is not resolved. An error of 0 is not drawn.",
+        f"below is not resolved. An error of 0 is not drawn. {style.MOVED}",
         "Growth exponent, 95 % interval: " + "; ".join(map(exponent_of, shown)) + ".",
         style.standing(run, "drift", trials, shown)]
     figure, axes = style.frame(3, "Drift of the recurrent state", style.subtitle(run, shown),

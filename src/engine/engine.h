@@ -150,12 +150,13 @@ struct ssmq_engine_api {
      *     conv [B, K-1, conv_dim]: raw inputs of the last K-1 tokens, oldest first, zeros before
      *          the first token
      * Writing rounds to the stored types, to nearest even, so that what was read is written
-     * unchanged; the sequences then go on from there in prefill and decode.
+     * unchanged; the sequences then go on from there in prefill and decode, as if they had consumed
+     * `position` tokens, the same for all layers, all of which are then to be written.
      * Fails: INTERNAL (before reset, no such layer, an extent with reuse_key), DEVICE. */
     ssmq_status (*read_state)(ssmq_engine *engine, int64_t layer_idx, float *ssm, float *conv,
                               ssmq_err *err);
-    ssmq_status (*write_state)(ssmq_engine *engine, int64_t layer_idx, const float *ssm,
-                               const float *conv, ssmq_err *err);
+    ssmq_status (*write_state)(ssmq_engine *engine, int64_t layer_idx, int64_t position,
+                               const float *ssm, const float *conv, ssmq_err *err);
     /* Peaks since the last call, which it restarts at what is in use now. */
     void (*take_stats)(ssmq_engine *engine, ssmq_engine_stats *out);
     /* A cheap round trip to the device; false: touch it no more. */

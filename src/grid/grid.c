@@ -114,6 +114,8 @@ static ssmq_status unquantized(ssmq_precision *out, const ssmq_precision *precis
                                ssmq_err *err) {
     SSMQ_TRY(ssmq_precision_parse(out, ssmq_dtype_name(precision->dtype), err));
     out->state_dtype = precision->state_dtype;
+    out->state_format = precision->state_format;
+    out->state_is_stochastic = precision->state_is_stochastic;
     return SSMQ_OK;
 }
 

@@ -110,7 +110,8 @@ static void add_precision(ssmq_str *out, const char *label, const ssmq_precision
     ssmq_str_addf(out, "/%s=%s,w%" PRId32 ":%s,a%" PRId32 ":%s,g%" PRId32 ",state:%s", label,
                   ssmq_dtype_name(p->dtype), p->w_bits, ssmq_format_get(p->w_format)->name,
                   p->a_bits, ssmq_format_get(p->a_format)->name, p->group_size,
-                  ssmq_dtype_name(p->state_dtype));
+                  ssmq_precision_state_name(p));
+    if (p->state_is_stochastic) ssmq_str_addf(out, ":stochastic");
 }
 
 int64_t ssmq_used_tokens(const ssmq_config *config, const ssmq_inputs *inputs) {

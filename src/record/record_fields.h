@@ -49,7 +49,8 @@
     I64(SETTING, per_channel, "1", "1 if each output channel has one weight scale, 0 if groups do")         \
     STR(SETTING, calib_method, 96, "1", "how scales were found")                                            \
     STR(SETTING, quant_backend, 48, "1", "library that computed the products")                              \
-    STR(SETTING, state_dtype, 8, "1", "type of the recurrent state")                                        \
+    STR(SETTING, state_dtype, 16, "1", "type of the recurrent state")                                       \
+    STR(SETTING, state_rounding, 16, "1", "how the state is rounded to it: nearest or stochastic")          \
     F64(SETTING, storage_bits, "bit", "stored bits a linear weight, scales counted, over all linear layers") \
     STR(SETTING, compute_type, 32, "1", "type quantized products were accumulated in")                      \
     STR(PROVENANCE, algo_id, 48, "1", "algorithm of the matrix library")                                    \

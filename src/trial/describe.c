@@ -13,7 +13,8 @@
 static void describe_precision(const ssmq_precision *precision, ssmq_record *record) {
     SET(record->precision, precision->name);
     SET(record->dtype, ssmq_dtype_name(precision->dtype));
-    SET(record->state_dtype, ssmq_dtype_name(precision->state_dtype));
+    SET(record->state_dtype, ssmq_precision_state_name(precision));
+    SET(record->state_rounding, ssmq_precision_state_rounding(precision));
     SET(record->w_format, ssmq_format_get(precision->w_format)->name);
     SET(record->a_format, ssmq_format_get(precision->a_format)->name);
     record->w_bits = precision->w_bits;

@@ -67,11 +67,12 @@ static ssmq_status read_state(const race *r, ssmq_engine *engine, state *out, ss
     return SSMQ_OK;
 }
 
-static ssmq_status write_state(const race *r, ssmq_engine *engine, const state *s, ssmq_err *err) {
+static ssmq_status write_state(const race *r, ssmq_engine *engine, int64_t position, const state *s,
+                               ssmq_err *err) {
     for (int64_t i = 0; i < r->shape->L; i++) {
         float *ssm, *conv;
         layer_of(r, s, i, &ssm, &conv);
-        SSMQ_TRY(engine->api->write_state(engine, i, ssm, conv, err));
+        SSMQ_TRY(engine->api->write_state(engine, i, position, ssm, conv, err));
     }
     return SSMQ_OK;
 }
@@ -110,7 +111,7 @@ static ssmq_status advance(race *r, ssmq_engine *engine, const state *begin, boo
                            int64_t s, float *logits, state *out, ssmq_err *err) {
     const int64_t most = is_decode ? DECODE_TOKENS : TRIAL_SEGMENT_TOKENS;
     const int64_t from = s > 0 ? r->found.steps[s - 1] : 0, to = r->found.steps[s];
-    if (begin != NULL) SSMQ_TRY(write_state(r, engine, begin, err));
+    if (begin != NULL) SSMQ_TRY(write_state(r, engine, from, begin, err));
     for (int64_t t = from; t < to; t += most) {
         SSMQ_TRY(feed(r, engine, is_decode, t, smaller(most, to - t), logits, err));
     }

@@ -29,6 +29,7 @@ static bool specs_equal(const ssmq_spec *a, const ssmq_spec *b, int64_t n_layers
     return strcmp(p->name, q->name) == 0 && p->dtype == q->dtype && p->w_bits == q->w_bits &&
            p->a_bits == q->a_bits && p->w_format == q->w_format && p->a_format == q->a_format &&
            p->group_size == q->group_size && p->state_dtype == q->state_dtype &&
+           p->state_format == q->state_format && p->state_is_stochastic == q->state_is_stochastic &&
            a->model_modules == b->model_modules &&
            memcmp(a->layer_modules, b->layer_modules,
                   (size_t)n_layers * sizeof a->layer_modules[0]) == 0;

@@ -43,10 +43,10 @@ static void read_all(ssmq_engine *engine, kept *k) {
     }
 }
 
-static void write_all(ssmq_engine *engine, const kept *k) {
+static void write_all(ssmq_engine *engine, const kept *k, int64_t position) {
     ssmq_err err = {0};
     for (int64_t i = 0; i < k->L; i++) {
-        assert_ok(engine->api->write_state(engine, i, k->ssm + i * k->n_ssm,
+        assert_ok(engine->api->write_state(engine, i, position, k->ssm + i * k->n_ssm,
                                            k->conv + i * k->n_conv, &err),
                   &err);
     }
@@ -101,11 +101,11 @@ static void written_is_read(void **state) {
         }
         draw(in.ssm, in.L * in.n_ssm, 2 + (uint64_t)T);
         draw(in.conv, in.L * in.n_conv, 12 + (uint64_t)T);
-        write_all(engine, &in);
+        write_all(engine, &in, T);
         read_all(engine, &out);
         round_all(in.conv, in.L * in.n_conv, dtype);
         assert_same_kept(&in, &out, what);
-        write_all(engine, &out);
+        write_all(engine, &out, 3 * T + 1);
         read_all(engine, &in);
         assert_same_kept(&out, &in, "written again");
     }
@@ -129,7 +129,7 @@ static void layers_are_apart(void **state) {
     read_all(engine, &before);
     memset(before.ssm + before.n_ssm, 0, (size_t)before.n_ssm * sizeof *before.ssm);
     memset(before.conv + before.n_conv, 0, (size_t)before.n_conv * sizeof *before.conv);
-    assert_ok(engine->api->write_state(engine, 1, before.ssm + before.n_ssm,
+    assert_ok(engine->api->write_state(engine, 1, 16, before.ssm + before.n_ssm,
                                        before.conv + before.n_conv, &err),
               &err);
     read_all(engine, &after);
@@ -200,7 +200,7 @@ static void goes_on_elsewhere(void **state) {
         for (int64_t elsewhere = 0; elsewhere <= 6; elsewhere += 6) {
             reset(to);
             if (elsewhere > 0) feed(to, more, elsewhere, NULL);
-            write_all(to, &k);
+            write_all(to, &k, lengths[i]);
             go_on(to, more, logits[1], argmax[1]);
             read_all(to, &ends[1]);
             assert_same_bits(logits[0], logits[1], B * s->V, what);
@@ -227,11 +227,12 @@ static void refusals(void **state) {
     kept k = kept_new(&model->shape);
     ssmq_err err = {0};
     assert_int_equal(api->read_state(engine, 0, k.ssm, k.conv, &err), SSMQ_INTERNAL);
-    assert_int_equal(api->write_state(engine, 0, k.ssm, k.conv, &err), SSMQ_INTERNAL);
+    assert_int_equal(api->write_state(engine, 0, 0, k.ssm, k.conv, &err), SSMQ_INTERNAL);
     reset(engine);
     assert_int_equal(api->read_state(engine, -1, k.ssm, k.conv, &err), SSMQ_INTERNAL);
     assert_int_equal(api->read_state(engine, model->shape.L, k.ssm, k.conv, &err), SSMQ_INTERNAL);
-    assert_int_equal(api->write_state(engine, model->shape.L, k.ssm, k.conv, &err), SSMQ_INTERNAL);
+    assert_int_equal(api->write_state(engine, model->shape.L, 0, k.ssm, k.conv, &err),
+                     SSMQ_INTERNAL);
     assert_int_equal(api->read_state(engine, 1, k.ssm, k.conv, &err), SSMQ_OK);
     kept_free(&k);
     engine->api->close(engine);

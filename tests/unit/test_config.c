@@ -231,7 +231,7 @@ static void precisions_and_scopes(void **state) {
            "NAME:channel with other groups, or a mapping\n");
     expect("sweep:\n  precisions:\n    - {w_bits: 8, bits: 4, w_bits: 4, a_bits: 5}\n",
            "@:3:19: sweep.precisions: unknown key \"bits\"; name, dtype, w_bits, a_bits, w_format, "
-           "a_format, group_size, state_dtype\n"
+           "a_format, group_size, state_dtype, state_rounding\n"
            "@:3:28: sweep.precisions: duplicate key \"w_bits\"; each key once\n"
            "@:3:47: sweep.precisions.a_bits: \"5\" is not allowed; 4, 8, or the 16 or 32 bits of "
            "dtype\n");
@@ -549,7 +549,8 @@ static void write_and_diff(void **state) {
     ssmq_str_init(&text, 1 << 20);
     static const char yaml[] =
         "sweep:\n  notes: 'quote \" backslash \\ \xC3\xA9 # : {'\n  precisions: [{w_bits: 4, "
-        "dtype: fp32, state_dtype: fp16}, w8a8]\npasskey: {depth: [0.1, 0.30000000000000004, "
+        "dtype: fp32, state_dtype: int8, state_rounding: stochastic}, w8a8]\npasskey: {depth: "
+        "[0.1, 0.30000000000000004, "
         "1e-7, -0]}\nrun: {run_id: x, time_limit_s: 0.5, fail_fast: true}\n";
     write_file("c.yaml", yaml, strlen(yaml));
     expect_fixpoint(path);

@@ -93,7 +93,7 @@ static void state_moves_between_engines(void **state) {
     assert_memory_not_equal(conv[0], conv[1], sizeof conv[0]);
     assert_int_equal(reset(to, 2, NULL), SSMQ_OK);
     for (int64_t i = 0; i < 2; i++) {
-        assert_int_equal(to->api->write_state(to, i, ssm[i], conv[i], NULL), SSMQ_OK);
+        assert_int_equal(to->api->write_state(to, i, T, ssm[i], conv[i], NULL), SSMQ_OK);
         assert_int_equal(to->api->read_state(to, i, again, conv[i], NULL), SSMQ_OK);
         assert_memory_equal(ssm[i], again, sizeof again);
     }
@@ -104,7 +104,7 @@ static void state_moves_between_engines(void **state) {
     assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
     assert_int_equal(to->api->read_state(to, 2, again, conv[0], NULL), SSMQ_INTERNAL);
     again[0] = -1.0f;
-    assert_int_equal(to->api->write_state(to, 0, again, conv[0], NULL), SSMQ_INTERNAL);
+    assert_int_equal(to->api->write_state(to, 0, T, again, conv[0], NULL), SSMQ_INTERNAL);
     from->api->close(from);
     to->api->close(to);
 }

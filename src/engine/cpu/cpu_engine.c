@@ -49,9 +49,6 @@ static ssmq_status supports_cpu(ssmq_engine *engine, const ssmq_shape *shape, co
         return SSMQ_FAIL(err, SKIP, "quantized activations need quantized weights");
     }
     SSMQ_TRY(check_sums(shape, p, err));
-    if (p->state_dtype != SSMQ_F32) {
-        return SSMQ_FAIL(err, SKIP, "the CPU engine keeps the recurrent state in fp32");
-    }
     return ssmq_spec_check(spec, shape, err);
 }
 
@@ -198,46 +195,24 @@ static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq
     return SSMQ_OK;
 }
 
-/* Where one layer's state of all sequences begins. */
-static ssmq_status find_state(const cpu_engine *e, int64_t layer_idx, cpu_state *out,
-                              ssmq_err *err) {
-    const ssmq_shape *s = &e->shape;
-    const int64_t B = e->extent.n_sequences;
+static ssmq_status check_state_call(const cpu_engine *e, int64_t layer_idx, ssmq_err *err) {
     SSMQ_TRY(check_ready(e, err));
-    SSMQ_CHECK(!e->is_reused && layer_idx >= 0 && layer_idx < s->L, err);
-    out->ssm = e->state.ssm + layer_idx * B * s->H * s->P * s->N;
-    out->conv = e->state.conv + layer_idx * B * (s->K - 1) * s->conv_dim;
+    SSMQ_CHECK(!e->is_reused && layer_idx >= 0 && layer_idx < e->shape.L, err);
     return SSMQ_OK;
-}
-
-static size_t ssm_bytes(const cpu_engine *e) {
-    const ssmq_shape *s = &e->shape;
-    return (size_t)(e->extent.n_sequences * s->H * s->P * s->N) * sizeof(float);
-}
-
-static size_t conv_bytes(const cpu_engine *e) {
-    const ssmq_shape *s = &e->shape;
-    return (size_t)(e->extent.n_sequences * (s->K - 1) * s->conv_dim) * sizeof(float);
 }
 
 static ssmq_status read_state_cpu(ssmq_engine *engine, int64_t layer_idx, float *ssm, float *conv,
                                   ssmq_err *err) {
-    const cpu_engine *e = self(engine);
-    cpu_state layer;
-    SSMQ_TRY(find_state(e, layer_idx, &layer, err));
-    memcpy(ssm, layer.ssm, ssm_bytes(e));
-    memcpy(conv, layer.conv, conv_bytes(e));
+    SSMQ_TRY(check_state_call(self(engine), layer_idx, err));
+    cpu_read_state(self(engine), layer_idx, ssm, conv);
     return SSMQ_OK;
 }
 
-static ssmq_status write_state_cpu(ssmq_engine *engine, int64_t layer_idx, const float *ssm,
-                                   const float *conv, ssmq_err *err) {
-    const cpu_engine *e = self(engine);
-    cpu_state layer;
-    SSMQ_TRY(find_state(e, layer_idx, &layer, err));
-    memcpy(layer.ssm, ssm, ssm_bytes(e));
-    memcpy(layer.conv, conv, conv_bytes(e));
-    cpu_round(layer.conv, (int64_t)(conv_bytes(e) / sizeof(float)), e->spec.precision.dtype);
+static ssmq_status write_state_cpu(ssmq_engine *engine, int64_t layer_idx, int64_t position,
+                                   const float *ssm, const float *conv, ssmq_err *err) {
+    SSMQ_TRY(check_state_call(self(engine), layer_idx, err));
+    cpu_write_state(self(engine), layer_idx, ssm, conv);
+    self(engine)->state.position = position;
     return SSMQ_OK;
 }
 

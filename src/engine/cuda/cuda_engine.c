@@ -193,6 +193,13 @@ static ssmq_status supports_cuda(ssmq_engine *engine, const ssmq_shape *shape,
     const cuda_engine *e = self(engine);
     const ssmq_precision *p = &spec->precision;
     SSMQ_TRY(supports_formats(e, p, err));
+    if (p->state_format != SSMQ_FORMAT_FLOAT || p->state_is_stochastic) {
+        return SSMQ_FAIL(err, SKIP,
+                         "the CUDA engine stores the recurrent state in fp32, fp16 or bf16 rounded "
+                         "to nearest, not in %s rounded %s",
+                         ssmq_precision_state_name(p),
+                         p->state_is_stochastic ? "stochastically" : "to nearest");
+    }
     SSMQ_TRY(supports_sums(shape, p, err));
     SSMQ_TRY(supports_modules(shape, spec, err));
     if (e->device.major < BF16_MAJOR && (p->dtype == SSMQ_BF16 || p->state_dtype == SSMQ_BF16)) {
@@ -401,9 +408,10 @@ static ssmq_status read_state_cuda(ssmq_engine *engine, int64_t layer_idx, float
     return cuda_read_state(self(engine), layer_idx, ssm, conv, err);
 }
 
-static ssmq_status write_state_cuda(ssmq_engine *engine, int64_t layer_idx, const float *ssm,
-                                    const float *conv, ssmq_err *err) {
+static ssmq_status write_state_cuda(ssmq_engine *engine, int64_t layer_idx, int64_t position,
+                                    const float *ssm, const float *conv, ssmq_err *err) {
     SSMQ_TRY(begin_state_call(self(engine), layer_idx, err));
+    self(engine)->position = position;
     return cuda_write_state(self(engine), layer_idx, ssm, conv, err);
 }
 

@@ -3,9 +3,9 @@
  * as such: down into the upper half of the caller's fp32 places, widened there in ascending order,
  * which overtakes none that is still to be read; up in pieces that the stack holds.
  *
- * The ring has the raw input of token n at slot n mod K. A state may be written into an engine that
- * has consumed fewer than K tokens, where kernels take inputs of tokens before the first for zeros;
- * so writing moves the device's position K tokens ahead, which names the same slots. */
+ * The ring has the raw input of token n at slot n mod K. A state may be written at a position
+ * below K, where kernels take inputs of tokens before the first for zeros; so writing sets the
+ * device's position K tokens ahead, which names the same slots. */
 #include <string.h>
 
 #include "engine/cuda/check.h"

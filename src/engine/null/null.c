@@ -287,8 +287,8 @@ static ssmq_status read_state_null(ssmq_engine *engine, int64_t layer_idx, float
     return SSMQ_OK;
 }
 
-static ssmq_status write_state_null(ssmq_engine *engine, int64_t layer_idx, const float *ssm,
-                                    const float *conv, ssmq_err *err) {
+static ssmq_status write_state_null(ssmq_engine *engine, int64_t layer_idx, int64_t position,
+                                    const float *ssm, const float *conv, ssmq_err *err) {
     null_engine *e = (null_engine *)engine;
     const ssmq_shape *s = &e->shape;
     const int64_t n_ssm = s->H * s->P * s->N;
@@ -296,6 +296,7 @@ static ssmq_status write_state_null(ssmq_engine *engine, int64_t layer_idx, cons
     SSMQ_TRY(check_lost(e, err));
     SSMQ_CHECK(e->extent.n_sequences >= 1 && layer_idx >= 0 && layer_idx < s->L, err);
     SSMQ_CHECK(n_ssm >= KEY_PARTS, err);
+    e->n_context = position;
     for (int64_t b = 0; b < e->extent.n_sequences; b++) {
         e->keys[b] = 0;
         for (int i = 0; i < KEY_PARTS; i++) {

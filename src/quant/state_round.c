@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "quant/state_round.h"
+
+#include <math.h>
+
+#include "base/rng.h"
+#include "model/model.h"
+#include "quant/quantize.h"
+
+/* The numbers of a type: spacing 2^(exponent - mantissa_bits), exponents below least as least. */
+typedef struct grid {
+    bool is_integer; /* spacing 1 */
+    int mantissa_bits, least_exponent;
+    double largest;
+} grid;
+
+static grid grid_of(const ssmq_precision *p) {
+    const ssmq_format_info *format = ssmq_format_get(p->state_format);
+    if (format->encoding == SSMQ_ENCODING_INTEGER) {
+        return (grid){.is_integer = true, .largest = format->qmax};
+    }
+    if (format->encoding == SSMQ_ENCODING_E4M3) return (grid){false, 3, -6, format->qmax};
+    if (p->state_dtype == SSMQ_F16) return (grid){false, 10, -14, 65504.0};
+    return (grid){false, 7, -126, 0x1.fep127};
+}
+
+/* u in [0, 1): the upper neighbour where x is less than u below it, counted in spacings. */
+static float round_by_draw(const grid *g, double x, double u) {
+    double spacing = 1.0;
+    if (!g->is_integer) {
+        int exponent = 0;
+        (void)frexp(x, &exponent); /* |x| in [2^(exponent - 1), 2^exponent) */
+        if (exponent - 1 < g->least_exponent) exponent = g->least_exponent + 1;
+        spacing = ldexp(1.0, exponent - 1 - g->mantissa_bits);
+    }
+    const double rounded = floor(x / spacing + u) * spacing;
+    return (float)fmax(-g->largest, fmin(g->largest, rounded));
+}
+
+static ssmq_rng stream_of(const ssmq_state_place *place) {
+    ssmq_rng rng = ssmq_rng_from_seed((uint64_t)place->layer);
+    rng = ssmq_rng_from_seed(ssmq_rng_u64(&rng) ^ (uint64_t)place->token);
+    return ssmq_rng_from_seed(ssmq_rng_u64(&rng) ^ (uint64_t)place->row);
+}
+
+static void round_stochastically(const ssmq_precision *p, const ssmq_state_place *place, float *row,
+                                 int64_t n) {
+    const grid g = grid_of(p);
+    const bool has_scale = p->state_format != SSMQ_FORMAT_FLOAT;
+    const float scale = has_scale ? ssmq_quantize_scale(row, n, p->state_format) : 1.0f;
+    ssmq_rng rng = stream_of(place);
+    for (int64_t i = 0; i < n; i++) {
+        const double u = ssmq_rng_f64(&rng);
+        /* What is not finite stays visible. */
+        if (!isfinite(row[i])) continue;
+        row[i] = round_by_draw(&g, (double)row[i] / (double)scale, u) * scale;
+    }
+}
+
+void ssmq_state_round(const ssmq_precision *p, const ssmq_state_place *place, float *row,
+                      int64_t n) {
+    if (!ssmq_precision_rounds_state(p)) return;
+    if (p->state_is_stochastic) {
+        round_stochastically(p, place, row, n);
+    } else if (p->state_format != SSMQ_FORMAT_FLOAT) {
+        const float scale = ssmq_quantize_values(row, n, p->state_format, row);
+        for (int64_t i = 0; i < n; i++) row[i] *= scale;
+    } else {
+        for (int64_t i = 0; i < n; i++) row[i] = ssmq_round_to(row[i], p->state_dtype);
+    }
+}
