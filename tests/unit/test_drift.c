@@ -168,11 +168,23 @@ static double goes_to(recurrence r, double begin, double n) {
     return kept * begin + r.gain * (1.0 - kept) / (1.0 - r.decay);
 }
 
-/* A precision against a baseline. */
+/* A precision against a baseline, both with a state in int8, rounded by draws, if so said. */
 typedef struct pair {
     const ssmq_model *model;
     const char *baseline, *precision, *scope, *path;
+    bool has_drawn_state;
 } pair;
+
+static ssmq_engine *engine_of(const pair *p, const char *precision, const char *scope) {
+    ssmq_engine *engine = cpu_fixture_engine(p->model, precision, scope, 1);
+    ssmq_spec spec = cpu_fixture_spec(p->model, precision, scope);
+    ssmq_err err = {0};
+    if (!p->has_drawn_state) return engine;
+    spec.precision.state_format = SSMQ_FORMAT_INT8;
+    spec.precision.state_is_stochastic = true;
+    assert_ok(engine->api->load(engine, p->model, &spec, &err), &err);
+    return engine;
+}
 
 /* One trial on the CPU engine over the fixture's text; samples are the caller's to free. */
 static ssmq_status run_drift(const pair *p, fixture *f, ssmq_trial *trial, ssmq_record *record,
@@ -180,8 +192,8 @@ static ssmq_status run_drift(const pair *p, fixture *f, ssmq_trial *trial, ssmq_
     trial_run run = {.trial = trial, .inputs = &f->trial_inputs, .n_threads = 1};
     ssmq_field_set(f->config.drift.path, sizeof f->config.drift.path, p->path);
     trial->precision = fixture_precision(p->precision);
-    run.baseline = cpu_fixture_engine(p->model, p->baseline, "all", 1);
-    run.engine = cpu_fixture_engine(p->model, p->precision, p->scope, 1);
+    run.baseline = engine_of(p, p->baseline, "all");
+    run.engine = engine_of(p, p->precision, p->scope);
     memset(samples, 0, sizeof *samples);
     ssmq_record_init(record);
     const ssmq_status status = trial_run_drift(&run, record, samples, err);
@@ -218,7 +230,7 @@ static void one_head_follows_its_closed_form(void **state) {
     fixture_of_ids(&f, &t.model, t.ids, TINY_CONTEXT);
     ssmq_trial trial = fixture_trial(SSMQ_TASK_DRIFT, "fp32:w4a16", TINY_CONTEXT);
     trial.batch_size = 1;
-    const pair p = {&t.model, "fp32", "fp32:w4a16", "only:0.in_proj.dt", path};
+    const pair p = {&t.model, "fp32", "fp32:w4a16", "only:0.in_proj.dt", path, false};
     assert_ok(run_drift(&p, &f, &trial, &record, &samples, &err), &err);
     int64_t steps[DRIFT_MAX_STEPS];
     const int n = drift_steps(TINY_CONTEXT, steps);
@@ -257,7 +269,7 @@ static void baseline_equals_itself(void **state) {
     static const char *const distances[] = {
         "drift_error", "drift_injected_error", "drift_conv_error",  "drift_conv_injected_error",
         "drift_kl",    "drift_injected_kl",    "drift_layer_error", "drift_bin_error"};
-    static const char *const precisions[] = {"fp32", "bf16", "w8a8"};
+    static const char *const precisions[] = {"fp32", "bf16", "w8a8", "w8a8"};
     enum { CONTEXT = 320, N_IDS = 3 * CONTEXT };
     const struct checkpoint_options shape = {.d = 32, .P = 8, .N = 8, .V = 50};
     ssmq_model *model = cpu_fixture_model(&shape);
@@ -271,7 +283,7 @@ static void baseline_equals_itself(void **state) {
         fixture_of_ids(&f, model, ids, N_IDS);
         ssmq_trial trial = fixture_trial(SSMQ_TASK_DRIFT, precisions[i], CONTEXT);
         trial.batch_size = 3;
-        const pair p = {model, precisions[i], precisions[i], "all", path};
+        const pair p = {model, precisions[i], precisions[i], "all", path, i == 3};
         assert_ok(run_drift(&p, &f, &trial, &record, &samples, &err), &err);
         for (size_t k = 0; k < sizeof distances / sizeof distances[0]; k++) {
             const ssmq_series *series = ssmq_samples_get(&samples, distances[k]);
@@ -309,7 +321,7 @@ static void sequences_are_apart(void **state) {
     ssmq_trial trial = fixture_trial(SSMQ_TASK_DRIFT, "w4a8", CONTEXT);
     fixture_of_ids(&f, model, ids, 2 * CONTEXT);
     trial.batch_size = 2;
-    const pair p = {model, "bf16", "w4a8", "all", "prefill"};
+    const pair p = {model, "bf16", "w4a8", "all", "prefill", false};
     assert_ok(run_drift(&p, &f, &trial, &record, &both, &err), &err);
     assert_true(record.drift_error_final > 0.0);
     assert_true(record.drift_error_final_ci_low < record.drift_error_final);
@@ -396,9 +408,10 @@ static void report_is_of_the_distances(void **state) {
     assert_true(isnan(series_at(&samples, "drift_layer_exponent", 1)));
     double x[S * B], y[S * B], kl = 0;
     for (int i = 0; i < S * B; i++) {
+        const int64_t step = d.steps[i / B];
         double squares = 0;
         for (int h = 0; h < H; h++) squares += pow(d.heads[i * L * H + h].error, 2);
-        x[i] = log(128.0 * pow(2.0, i / B));
+        x[i] = log((double)step);
         y[i] = log(sqrt(squares / H));
         kl += d.kl[i] / (S * B);
     }
@@ -410,7 +423,7 @@ static void report_is_of_the_distances(void **state) {
         assert_near(series_at(&samples, "drift_error_rms", (size_t)s), rms(d.heads, s, 0, L - 1),
                     1e-12);
         for (int l = 0; l < L; l++) {
-            assert_near(series_at(&samples, "drift_layer_floor", (size_t)(s * L + l)),
+            assert_near(series_at(&samples, "drift_layer_floor", (size_t)s * L + (size_t)l),
                         rms(d.floors, s, l, l), 1e-12);
         }
     }

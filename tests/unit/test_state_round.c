@@ -58,11 +58,11 @@ static float nearest_of_all(const state_type *type, float x, float scale) {
         }
         return best * scale;
     }
-    const float qmax = type->format == SSMQ_FORMAT_INT8 ? 127.0f : 7.0f;
-    for (float value = -qmax; value <= qmax; value++) {
-        if (!(fabsf(x / scale - value) < distance)) continue;
-        distance = fabsf(x / scale - value);
-        best = value;
+    const int qmax = type->format == SSMQ_FORMAT_INT8 ? 127 : 7;
+    for (int value = -qmax; value <= qmax; value++) {
+        if (!(fabsf(x / scale - (float)value) < distance)) continue;
+        distance = fabsf(x / scale - (float)value);
+        best = (float)value;
     }
     return best * scale;
 }
@@ -117,7 +117,7 @@ static void stochastic_is_right_in_the_mean(void **state) {
     enum { DRAWS = 4000 };
     for (size_t k = 0; k < N_TYPES; k++) {
         const ssmq_precision p = precision_of(&types[k], true);
-        float row[N], rounded[N], again[N];
+        float row[N], rounded[N] = {0}, again[N];
         double sums[N] = {0};
         bool has_changed = false;
         draw(row, 30 + k);
@@ -127,7 +127,7 @@ static void stochastic_is_right_in_the_mean(void **state) {
             memcpy(again, rounded, sizeof again);
             memcpy(rounded, row, sizeof row);
             ssmq_state_round(&p, &place, rounded, N);
-            has_changed |= t > 0 && memcmp(again, rounded, sizeof again) != 0;
+            for (int i = 0; t > 0 && i < N; i++) has_changed |= again[i] != rounded[i];
             for (int i = 0; i < N; i++) {
                 float ends[2];
                 neighbours_of(&types[k], row[i], scale, ends);
@@ -258,12 +258,43 @@ static void engine_stores_the_rounded_state(void **state) {
     ssmq_model_close(model);
 }
 
+/* Many sequences are cut into shorter segments than one alone, and calls are not. */
+static void batch_changes_nothing(void **state) {
+    (void)state;
+    enum { MANY = 40, T = 200 };
+    static float ssm[2][MANY * NUMBERS / SEQUENCES], conv[MANY * CONV / SEQUENCES];
+    const struct checkpoint_options shape = {
+        .d = 32, .P = CHANNELS, .N = STATES, .V = 50, .L = LAYERS};
+    ssmq_model *model = cpu_fixture_model(&shape);
+    int32_t *ids = cpu_fixture_ids((int64_t)MANY * 2 * T, 50, 7);
+    ssmq_engine *engine = cpu_fixture_engine(model, "fp32", "none", 2);
+    ssmq_spec spec = cpu_fixture_spec(model, "fp32", "none");
+    ssmq_err err = {0};
+    spec.precision = precision_of(&types[2], true);
+    assert_ok(engine->api->load(engine, model, &spec, &err), &err);
+    for (int i = 0; i < 2; i++) {
+        const ssmq_engine_extent extent = {.n_sequences = i == 0 ? MANY : 1,
+                                           .max_segment_tokens = T};
+        assert_ok(engine->api->reset(engine, &extent, &err), &err);
+        for (int64_t call = 0; call < 2; call++) {
+            const ssmq_prefill prefill = {.tokens = ids + call * MANY * T, .n_tokens = T};
+            assert_ok(engine->api->prefill(engine, &prefill, &err), &err);
+        }
+        assert_ok(engine->api->read_state(engine, 1, ssm[i], conv, &err), &err);
+    }
+    assert_memory_equal(ssm[0], ssm[1], NUMBERS / SEQUENCES * sizeof ssm[0][0]);
+    engine->api->close(engine);
+    ssmq_free(ids);
+    ssmq_model_close(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nearest_is_nearest),
         cmocka_unit_test(stochastic_is_right_in_the_mean),
         cmocka_unit_test(edges),
         cmocka_unit_test(engine_stores_the_rounded_state),
+        cmocka_unit_test(batch_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -170,8 +170,8 @@ void cpu_conv(cpu_engine *e, int64_t layer_idx, int64_t T);
 void cpu_scan(cpu_engine *e, int64_t layer_idx, int64_t T);
 void cpu_step(cpu_engine *e, int64_t layer_idx);
 
-/* state.c: rounds a layer's state as its type stores it after T tokens; read_state, write_state. */
-void cpu_store_state(cpu_engine *e, int64_t layer_idx, int64_t T);
+/* state.c: rounds all states as their type stores them after a call; read_state, write_state. */
+void cpu_store_state(cpu_engine *e);
 void cpu_read_state(const cpu_engine *e, int64_t layer_idx, float *ssm, float *conv);
 void cpu_write_state(cpu_engine *e, int64_t layer_idx, const float *ssm, const float *conv);
 

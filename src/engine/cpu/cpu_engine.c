@@ -131,6 +131,7 @@ static ssmq_status run_prefill(cpu_engine *e, const ssmq_prefill *call, ssmq_err
         }
         e->state.position += T;
     }
+    cpu_store_state(e);
     return SSMQ_OK;
 }
 
@@ -165,6 +166,7 @@ static ssmq_status decode_step(cpu_engine *e, const ssmq_decode *call, int64_t s
     }
     SSMQ_TRY(cpu_head(e, &want, err));
     e->state.position++;
+    cpu_store_state(e);
     for (int64_t b = 0; b < B; b++) {
         const int64_t at = b * call->n_steps + step;
         call->argmax[at] = tokens[b];

@@ -51,7 +51,6 @@ static ssmq_status forward_layer(cpu_engine *e, int64_t layer_idx, int64_t T, bo
     } else {
         cpu_scan(e, layer_idx, T);
     }
-    cpu_store_state(e, layer_idx, T);
     cpu_gated_norm(e, layer, rows);
     product.linear = &layer->out_proj;
     product.y = e->buffers.y;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine/cpu/state.c - the state as its type keeps it between calls, and in and out of the engine.
- * Numbers lie in fp32 whatever the type is: what the type would lose is lost by rounding at each
- * store, the end of a segment or of a decode step, after outputs were computed from what was there
- * before. */
+ * Numbers lie in fp32 whatever the type is: what the type would lose is lost by rounding when
+ * a call of prefill or a step of decode ends, after outputs were computed from what was there
+ * before; not at the ends of the engine's own segments, which depend on the batch. */
 #include <string.h>
 
 #include "engine/cpu/cpu.h"
@@ -19,17 +19,16 @@ static int64_t conv_numbers(const cpu_engine *e) {
     return e->extent.n_sequences * (s->K - 1) * s->conv_dim;
 }
 
-void cpu_store_state(cpu_engine *e, int64_t layer_idx, int64_t T) {
+void cpu_store_state(cpu_engine *e) {
     const ssmq_shape *s = &e->shape;
     const ssmq_precision *p = &e->spec.precision;
-    const int64_t n_rows = s->H * s->P;
-    float *states = e->state.ssm + layer_idx * ssm_numbers(e);
+    const int64_t n_head_rows = s->H * s->P, n_layer_rows = e->extent.n_sequences * n_head_rows;
     if (!ssmq_precision_rounds_state(p)) return;
 #pragma omp parallel for schedule(static) num_threads(e->n_threads)
-    for (int64_t i = 0; i < e->extent.n_sequences * n_rows; i++) {
+    for (int64_t i = 0; i < s->L * n_layer_rows; i++) {
         const ssmq_state_place place = {
-            .layer = layer_idx, .token = e->state.position + T, .row = i % n_rows};
-        ssmq_state_round(p, &place, states + i * s->N, s->N);
+            .layer = i / n_layer_rows, .token = e->state.position, .row = i % n_head_rows};
+        ssmq_state_round(p, &place, e->state.ssm + i * s->N, s->N);
     }
 }
 
