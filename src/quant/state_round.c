@@ -2,6 +2,7 @@
 #include "quant/state_round.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/rng.h"
 #include "model/model.h"
@@ -24,16 +25,26 @@ static grid grid_of(const ssmq_precision *p) {
     return (grid){false, 7, -126, 0x1.fep127};
 }
 
+/* 2^exponent by its bits, for exponents of normal numbers. */
+static double power_of_2(int exponent) {
+    const uint64_t bits = (uint64_t)(exponent + 1023) << 52;
+    double power = 0;
+    memcpy(&power, &bits, sizeof power);
+    return power;
+}
+
+/* floor(log2(|x|)); less than any type's least exponent for 0. */
+static int exponent_of(double x) {
+    uint64_t bits = 0;
+    memcpy(&bits, &x, sizeof bits);
+    return (int)(bits >> 52 & 0x7ff) - 1023;
+}
+
 /* u in [0, 1): the upper neighbour where x is less than u below it, counted in spacings. */
 static float round_by_draw(const grid *g, double x, double u) {
-    double spacing = 1.0;
-    if (!g->is_integer) {
-        int exponent = 0;
-        (void)frexp(x, &exponent); /* |x| in [2^(exponent - 1), 2^exponent) */
-        if (exponent - 1 < g->least_exponent) exponent = g->least_exponent + 1;
-        spacing = ldexp(1.0, exponent - 1 - g->mantissa_bits);
-    }
-    const double rounded = floor(x / spacing + u) * spacing;
+    const int exponent = exponent_of(x) < g->least_exponent ? g->least_exponent : exponent_of(x);
+    const int spacing = g->is_integer ? 0 : exponent - g->mantissa_bits;
+    const double rounded = floor(x * power_of_2(-spacing) + u) * power_of_2(spacing);
     return (float)fmax(-g->largest, fmin(g->largest, rounded));
 }
 

@@ -133,7 +133,7 @@
     F64(RESULT, drift_error_final_ci_low, "1", "lower end of its 95 % bootstrap interval, sequences as units")\
     F64(RESULT, drift_error_final_ci_high, "1", "upper end of that interval")                               \
     F64(RESULT, drift_injected_error_final, "1", "the same of the state that began as the baseline's one step before")\
-    F64(RESULT, drift_floor, "1", "distance of the same precision's prefill and decode path there")         \
+    F64(RESULT, drift_floor, "1", "distance of prefill and decode path there: of the precision, of the baseline if the state has less than fp32")         \
     STR(RESULT, drift_verdict, 16, "1", "resolved if drift_error_final is above drift_floor, else not resolved")\
     F64(RESULT, drift_conv_error_final, "1", "relative error of the conv state there, root mean square over layers")\
     F64(RESULT, drift_exponent, "1", "slope of the logarithm of the error on that of the tokens, all heads")\

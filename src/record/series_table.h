@@ -30,7 +30,7 @@
     X("drift_cosine", "1", "its cosine with the baseline's")                                                \
     X("drift_norm_ratio", "1", "its norm over the baseline's")                                              \
     X("drift_injected_error", "1", "relative error of the state that began as the baseline's one step before")\
-    X("drift_floor", "1", "relative distance of the same precision's prefill and decode path")              \
+    X("drift_floor", "1", "relative distance of prefill and decode path, as the field drift_floor says")              \
     X("drift_conv_error", "1", "relative error of the conv state: step, sequence, layer")                   \
     X("drift_conv_injected_error", "1", "the same of the state that began as the baseline's one step before")\
     X("drift_conv_floor", "1", "the same of the two paths")                                                 \

@@ -27,7 +27,8 @@ typedef struct race {
     const trial_run *run;
     const ssmq_shape *shape;
     trial_drift found;
-    bool is_decode; /* the path that errors are measured on */
+    bool is_decode;          /* the path that errors are measured on */
+    bool has_baseline_floor; /* `other` is of the baseline, on its handle */
     int n_threads;
     int64_t stride; /* tokens of the text that a sequence has to itself */
     double largest; /* finite number of the state's type */
@@ -105,13 +106,12 @@ static ssmq_status feed(race *r, ssmq_engine *engine, bool is_decode, int64_t fr
     return engine->api->decode(engine, &call, err);
 }
 
-/* The tokens of step s, of every sequence, from a state (NULL: the engine's own) to the state out.
- */
+/* The tokens of step s, of every sequence, from one state to another. */
 static ssmq_status advance(race *r, ssmq_engine *engine, const state *begin, bool is_decode,
                            int64_t s, float *logits, state *out, ssmq_err *err) {
     const int64_t most = is_decode ? DECODE_TOKENS : TRIAL_SEGMENT_TOKENS;
     const int64_t from = s > 0 ? r->found.steps[s - 1] : 0, to = r->found.steps[s];
-    if (begin != NULL) SSMQ_TRY(write_state(r, engine, from, begin, err));
+    SSMQ_TRY(write_state(r, engine, from, begin, err));
     for (int64_t t = from; t < to; t += most) {
         SSMQ_TRY(feed(r, engine, is_decode, t, smaller(most, to - t), logits, err));
     }
@@ -172,18 +172,22 @@ static void swap(state *a, state *b) {
 static ssmq_status run_step(race *r, int64_t s, ssmq_err *err) {
     trial_drift *d = &r->found;
     ssmq_engine *engine = r->run->engine, *baseline = r->run->baseline;
-    const bool path = r->is_decode;
+    const bool path = r->is_decode, is_baseline = r->has_baseline_floor;
+    const state *same = is_baseline ? &r->baseline : &r->accumulated;
     swap(&r->baseline, &r->baseline_before);
-    SSMQ_TRY(advance(r, baseline, NULL, path, s, r->baseline_logits, &r->baseline, err));
+    SSMQ_TRY(
+        advance(r, baseline, &r->baseline_before, path, s, r->baseline_logits, &r->baseline, err));
     SSMQ_TRY(advance(r, engine, &r->baseline_before, path, s, r->logits, &r->injected, err));
     compare(r, s, &r->injected, &r->baseline, d->injected_heads, d->injected_convs);
     compare_logits(r, s, r->baseline_logits, r->logits, d->injected_kl, NULL);
-    SSMQ_TRY(advance(r, engine, &r->other, !path, s, r->other_logits, &r->other, err));
+    SSMQ_TRY(advance(r, is_baseline ? baseline : engine, &r->other, !path, s, r->other_logits,
+                     &r->other, err));
     SSMQ_TRY(advance(r, engine, &r->accumulated, path, s, r->logits, &r->accumulated, err));
     compare(r, s, &r->accumulated, &r->baseline, d->heads, d->convs);
     compare_logits(r, s, r->baseline_logits, r->logits, d->kl, d->same_top);
-    compare(r, s, &r->other, &r->accumulated, d->floors, d->conv_floors);
-    compare_logits(r, s, r->logits, r->other_logits, d->kl_floor, NULL);
+    compare(r, s, &r->other, same, d->floors, d->conv_floors);
+    compare_logits(r, s, is_baseline ? r->baseline_logits : r->logits, r->other_logits, d->kl_floor,
+                   NULL);
     count_extremes(r, s);
     return SSMQ_OK;
 }
@@ -258,6 +262,7 @@ ssmq_status trial_run_drift(const trial_run *run, ssmq_record *record, ssmq_samp
     race r = {.run = run,
               .shape = shape,
               .is_decode = run->inputs->config->drift.path[0] == 'd',
+              .has_baseline_floor = ssmq_precision_rounds_state(&trial->precision),
               .n_threads = run->n_threads > 0 ? run->n_threads : ssmq_cores_per_rank(1),
               .stride = trial->context_length,
               .largest = largest_of(trial->precision.state_dtype)};

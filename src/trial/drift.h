@@ -5,7 +5,9 @@
  * At step t, S_b is the baseline's state after t tokens. Of one head [P, N]:
  *     error           ||S_q - S_b|| / ||S_b||, S_q free-running from the first token
  *     injected error  the same of the state that began as S_b at the step before
- *     floor           ||S_o - S_q|| / ||S_q||, S_o as S_q by the engine's other path
+ *     floor           ||S_o - S_q|| / ||S_q||, S_o as S_q by the engine's other path; where the
+ *                     state is stored in less than fp32, which paths do at other tokens, the same
+ *                     of the baseline: ||S_o - S_b|| / ||S_b||
  * Norms are Frobenius norms. Over heads, layers and sequences errors are put together as root mean
  * squares, so that each head counts alike whatever its state's magnitude is. */
 #ifndef SSMQ_TRIAL_DRIFT_H

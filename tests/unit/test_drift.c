@@ -168,20 +168,26 @@ static double goes_to(recurrence r, double begin, double n) {
     return kept * begin + r.gain * (1.0 - kept) / (1.0 - r.decay);
 }
 
-/* A precision against a baseline, both with a state in int8, rounded by draws, if so said. */
+/* A precision against a baseline. */
 typedef struct pair {
     const ssmq_model *model;
     const char *baseline, *precision, *scope, *path;
-    bool has_drawn_state;
+    bool is_baseline_drawn, is_drawn; /* the state is in int8, rounded by draws */
 } pair;
 
-static ssmq_engine *engine_of(const pair *p, const char *precision, const char *scope) {
+static ssmq_precision precision_of(const char *name, bool is_drawn) {
+    ssmq_precision precision = fixture_precision(name);
+    if (is_drawn) precision.state_format = SSMQ_FORMAT_INT8;
+    precision.state_is_stochastic = is_drawn;
+    return precision;
+}
+
+static ssmq_engine *engine_of(const pair *p, const char *precision, const char *scope,
+                              bool is_drawn) {
     ssmq_engine *engine = cpu_fixture_engine(p->model, precision, scope, 1);
     ssmq_spec spec = cpu_fixture_spec(p->model, precision, scope);
     ssmq_err err = {0};
-    if (!p->has_drawn_state) return engine;
-    spec.precision.state_format = SSMQ_FORMAT_INT8;
-    spec.precision.state_is_stochastic = true;
+    spec.precision = precision_of(precision, is_drawn);
     assert_ok(engine->api->load(engine, p->model, &spec, &err), &err);
     return engine;
 }
@@ -191,9 +197,9 @@ static ssmq_status run_drift(const pair *p, fixture *f, ssmq_trial *trial, ssmq_
                              ssmq_samples *samples, ssmq_err *err) {
     trial_run run = {.trial = trial, .inputs = &f->trial_inputs, .n_threads = 1};
     ssmq_field_set(f->config.drift.path, sizeof f->config.drift.path, p->path);
-    trial->precision = fixture_precision(p->precision);
-    run.baseline = engine_of(p, p->baseline, "all");
-    run.engine = engine_of(p, p->precision, p->scope);
+    trial->precision = precision_of(p->precision, p->is_drawn);
+    run.baseline = engine_of(p, p->baseline, "all", p->is_baseline_drawn);
+    run.engine = engine_of(p, p->precision, p->scope, p->is_drawn);
     memset(samples, 0, sizeof *samples);
     ssmq_record_init(record);
     const ssmq_status status = trial_run_drift(&run, record, samples, err);
@@ -230,7 +236,7 @@ static void one_head_follows_its_closed_form(void **state) {
     fixture_of_ids(&f, &t.model, t.ids, TINY_CONTEXT);
     ssmq_trial trial = fixture_trial(SSMQ_TASK_DRIFT, "fp32:w4a16", TINY_CONTEXT);
     trial.batch_size = 1;
-    const pair p = {&t.model, "fp32", "fp32:w4a16", "only:0.in_proj.dt", path, false};
+    const pair p = {&t.model, "fp32", "fp32:w4a16", "only:0.in_proj.dt", path, false, false};
     assert_ok(run_drift(&p, &f, &trial, &record, &samples, &err), &err);
     int64_t steps[DRIFT_MAX_STEPS];
     const int n = drift_steps(TINY_CONTEXT, steps);
@@ -283,7 +289,7 @@ static void baseline_equals_itself(void **state) {
         fixture_of_ids(&f, model, ids, N_IDS);
         ssmq_trial trial = fixture_trial(SSMQ_TASK_DRIFT, precisions[i], CONTEXT);
         trial.batch_size = 3;
-        const pair p = {model, precisions[i], precisions[i], "all", path, i == 3};
+        const pair p = {model, precisions[i], precisions[i], "all", path, i == 3, i == 3};
         assert_ok(run_drift(&p, &f, &trial, &record, &samples, &err), &err);
         for (size_t k = 0; k < sizeof distances / sizeof distances[0]; k++) {
             const ssmq_series *series = ssmq_samples_get(&samples, distances[k]);
@@ -321,7 +327,7 @@ static void sequences_are_apart(void **state) {
     ssmq_trial trial = fixture_trial(SSMQ_TASK_DRIFT, "w4a8", CONTEXT);
     fixture_of_ids(&f, model, ids, 2 * CONTEXT);
     trial.batch_size = 2;
-    const pair p = {model, "bf16", "w4a8", "all", "prefill", false};
+    const pair p = {model, "bf16", "w4a8", "all", "prefill", false, false};
     assert_ok(run_drift(&p, &f, &trial, &record, &both, &err), &err);
     assert_true(record.drift_error_final > 0.0);
     assert_true(record.drift_error_final_ci_low < record.drift_error_final);
@@ -345,6 +351,36 @@ static void sequences_are_apart(void **state) {
     assert_int_equal(run_drift(&p, &f, &trial, &record, &one, &err), SSMQ_CONFIG);
     assert_string_equal(err.text,
                         "256 tokens hold no 3 sequences of 256 tokens, at least 128 each");
+    ssmq_free(ids);
+    ssmq_model_close(model);
+}
+
+/* A state in int8 that is stored at each token is not what it is stored at each step, but its floor
+ * is the baseline's. */
+static void stored_state_has_the_baselines_floor(void **state) {
+    enum { CONTEXT = 256 };
+    const struct checkpoint_options shape = {.d = 32, .P = 8, .N = 8, .V = 50};
+    ssmq_model *model = cpu_fixture_model(&shape);
+    int32_t *ids = cpu_fixture_ids(CONTEXT, 50, 6);
+    double floors[2];
+    (void)state;
+    for (int is_drawn = 0; is_drawn < 2; is_drawn++) {
+        fixture f;
+        ssmq_record record;
+        ssmq_samples samples;
+        ssmq_err err = {0};
+        const pair p = {model, "fp32", "fp32", "all", "decode", false, is_drawn != 0};
+        ssmq_trial trial = fixture_trial(SSMQ_TASK_DRIFT, "fp32", CONTEXT);
+        fixture_of_ids(&f, model, ids, CONTEXT);
+        trial.batch_size = 1;
+        assert_ok(run_drift(&p, &f, &trial, &record, &samples, &err), &err);
+        floors[is_drawn] = record.drift_floor;
+        assert_true(is_drawn ? record.drift_error_final > 1e-3 : record.drift_error_final == 0.0);
+        assert_string_equal(record.drift_verdict, is_drawn ? "resolved" : "not resolved");
+        assert_int_equal(record.drift_n_points, is_drawn ? 2 : 0);
+        ssmq_samples_free(&samples);
+    }
+    assert_true(floors[0] > 0.0 && floors[0] < 1e-5 && floors[0] == floors[1]);
     ssmq_free(ids);
     ssmq_model_close(model);
 }
@@ -486,6 +522,7 @@ int main(void) {
         cmocka_unit_test_prestate(baseline_equals_itself, prefill),
         cmocka_unit_test_prestate(baseline_equals_itself, decode),
         cmocka_unit_test(sequences_are_apart),
+        cmocka_unit_test(stored_state_has_the_baselines_floor),
         cmocka_unit_test(report_is_of_the_distances),
         cmocka_unit_test(a_trial_is_a_record),
     };

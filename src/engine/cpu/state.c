@@ -23,12 +23,18 @@ void cpu_store_state(cpu_engine *e) {
     const ssmq_shape *s = &e->shape;
     const ssmq_precision *p = &e->spec.precision;
     const int64_t n_head_rows = s->H * s->P, n_layer_rows = e->extent.n_sequences * n_head_rows;
+    const bool is_plain = p->state_format == SSMQ_FORMAT_FLOAT && !p->state_is_stochastic;
     if (!ssmq_precision_rounds_state(p)) return;
 #pragma omp parallel for schedule(static) num_threads(e->n_threads)
     for (int64_t i = 0; i < s->L * n_layer_rows; i++) {
         const ssmq_state_place place = {
             .layer = i / n_layer_rows, .token = e->state.position, .row = i % n_head_rows};
-        ssmq_state_round(p, &place, e->state.ssm + i * s->N, s->N);
+        float *row = e->state.ssm + i * s->N;
+        if (is_plain) {
+            cpu_round(row, s->N, p->state_dtype);
+        } else {
+            ssmq_state_round(p, &place, row, s->N);
+        }
     }
 }
 
