@@ -142,7 +142,7 @@
     I64(RESULT, drift_n_points, "1", "steps times sequences above the floor, which the line goes through")  \
     I64(RESULT, drift_n_heads, "1", "heads of all layers")                                                  \
     I64(RESULT, drift_n_resolved, "1", "heads whose error at the last step is above their floor")           \
-    I64(RESULT, drift_worst_layer, "1", "layer with the largest error at the last step")                    \
+    I64(RESULT, drift_worst_layer, "1", "layer with the largest error at the last step; null if there is none")                    \
     F64(RESULT, drift_kl_mean, "nat", "mean KL(baseline || precision) of the next token at the steps")      \
     F64(RESULT, drift_same_top_share, "1", "share of steps with the same likeliest next token")             \
     I64(RESULT, drift_n_nonfinite, "1", "most entries of a layer's state that are not finite, at any step") \

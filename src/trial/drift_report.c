@@ -73,7 +73,7 @@ static void report_final(const report *r, ssmq_record *record) {
     const bool is_resolved = record->drift_error_final > record->drift_floor;
     ssmq_field_set(record->drift_verdict, sizeof record->drift_verdict,
                    is_resolved ? "resolved" : "not resolved");
-    double worst = -1.0, conv_squares = 0.0;
+    double worst = 0.0, conv_squares = 0.0;
     for (w.layer = 0; w.layer < d->L; w.layer++) {
         const double error = rms_of(r, d->heads, w);
         if (!(error > worst)) continue;

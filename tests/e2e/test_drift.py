@@ -153,6 +153,12 @@ class Drift(SweepTest):
             found = cube["drift_exponent"].sel(precision="fp32:w8a8", context=STEPS[-1], seed=0)
             self.assertAlmostEqual(float(found.max()), self.records["fp32:w8a8"]["drift_exponent"])
 
+    def test_table(self):
+        text = self.ssmq("export", self.made, "--format", "md", "--task", "drift").stdout
+        row, = [line for line in text.splitlines() if "fp32:w8a8" in line]
+        self.assertIn(f"{self.records['fp32:w8a8']['drift_error_final']:.5f}", row)
+        self.assertIn(f"{self.records['fp32:w8a8']['drift_exponent']:.3f}", row)
+
     def test_figure(self):
         figure = drift.draw(results.read(self.made))
         texts = "\n".join(text.get_text() for text in figure.texts)

@@ -305,6 +305,7 @@ static void baseline_equals_itself(void **state) {
         assert_string_equal(record.drift_verdict, "not resolved");
         assert_true(isnan(record.drift_exponent) && record.drift_same_top_share == 1.0);
         assert_int_equal(record.drift_n_resolved, 0);
+        assert_int_equal(record.drift_worst_layer, -1);
         assert_int_equal(record.drift_n_points, 0);
         assert_int_equal(record.drift_n_heads, 2 * 8);
         ssmq_samples_free(&samples);
