@@ -89,8 +89,9 @@ def draw(run):
         f"Baseline {shown[0]['baseline']}, {shown[0]['drift_path']} path, "
         f"{shown[0]['batch_size']} sequences; root mean square of ||S_q - S_b|| / ||S_b|| over "
         "heads and sequences. Dotted: started from the baseline's state one step before. Thin "
-        "lines and shades: the precision's own prefill against its own decode path; what lies "
-        f"below is not resolved. An error of 0 is not drawn. {style.MOVED}",
+        "lines and shades, the floor: the precision's own prefill against its own decode path (the "
+        "baseline's where the state is stored in less than fp32); what lies below is not "
+        f"resolved. An error of 0 is not drawn. {style.MOVED}",
         "Growth exponent, 95 % interval: " + "; ".join(map(exponent_of, shown)) + ".",
         style.standing(run, "drift", trials, shown)]
     figure, axes = style.frame(3, "Drift of the recurrent state", style.subtitle(run, shown),
