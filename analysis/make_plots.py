@@ -39,7 +39,7 @@ def save(figure, path, dpi):
 def main(argv):
     args = options(argv)
     try:
-        from ssmq_plots import memory, passkey, ppl, results, sensitivity, style, throughput
+        from ssmq_plots import drift, memory, passkey, ppl, results, sensitivity, style, throughput
     except ImportError as missing:
         print(f"make_plots: {missing}; pip install -r analysis/requirements.txt", file=sys.stderr)
         return 1
@@ -51,7 +51,7 @@ def main(argv):
     style.apply()
     folder = pathlib.Path(args.run_dir) / "plots"
     figures = {**ppl.FIGURES, **sensitivity.FIGURES, **passkey.FIGURES, **throughput.FIGURES,
-               **memory.FIGURES}
+               **memory.FIGURES, **drift.FIGURES}
     try:
         folder.mkdir(exist_ok=True)
         for name, draw in figures.items():

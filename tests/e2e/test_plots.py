@@ -83,6 +83,7 @@ class Plots(MadeRun):
         lines = [f"wrote {plots}/{name}" for name in NAMES]
         lines.insert(1, f"left out {plots}/sensitivity.png: no perplexity trial of a single module "
                      "beside an unquantized one in results.h5")
+        lines.append(f"left out {plots}/drift.png: no drift trial in results.h5")
         self.assertEqual(done.stdout.splitlines(), lines)
         self.assertEqual(sorted(path.name for path in (run_dir / "plots").iterdir()),
                          sorted(NAMES))
@@ -169,7 +170,8 @@ class Plots(MadeRun):
             "depth only"])
         self.assertEqual(lines[4], f"wrote {plots}/passkey_paired.png")
         self.assertEqual(lines[5:], [f"left out {plots}/{name}: no profile trial in results.h5"
-                                     for name in NAMES[4:]])
+                                     for name in NAMES[4:]] +
+                         [f"left out {plots}/drift.png: no drift trial in results.h5"])
         self.assertEqual([path.name for path in sorted((run_dir / "plots").iterdir())],
                          ["passkey.png", "passkey_paired.png"])
 
