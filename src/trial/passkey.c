@@ -143,10 +143,13 @@ static ssmq_status judge_first(batch *b, int64_t s, ssmq_err *err) {
         if (logits[v] > logits[best]) best = v;
         if (logits[v] > logits[right] || (logits[v] == logits[right] && v < right)) rank++;
     }
+    /* Without the largest, whose term is 1: small NLLs keep their digits. */
     double sum = 0;
-    for (int64_t v = 0; v < V; v++) sum += exp((double)logits[v] - (double)logits[best]);
+    for (int64_t v = 0; v < V; v++) {
+        if (v != best) sum += exp((double)logits[v] - (double)logits[best]);
+    }
     b->answers[s * (b->n_steps + 1)] = best;
-    b->nll[s * (b->n_steps + 1)] = log(sum) + (double)logits[best] - (double)logits[right];
+    b->nll[s * (b->n_steps + 1)] = log1p(sum) + ((double)logits[best] - (double)logits[right]);
     b->rank[s] = (double)rank;
     return SSMQ_OK;
 }
