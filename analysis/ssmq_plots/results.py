@@ -27,6 +27,7 @@ class Run:
         self.trials = trials
         self.precisions = precisions
         self._series = series
+        self.provenance = {}  # texts of /provenance by name
 
     def of_task(self, task):
         return [trial for trial in self.trials if trial["task"] == task]
@@ -65,7 +66,10 @@ def read(run_dir):
         raise BadRun(f"{path}: no such file; 'ssmq merge {run_dir}' makes it from the journals")
     try:
         with h5py.File(path, "r") as file:
-            return _read_file(path, file)
+            run = _read_file(path, file)
+            run.provenance = {name: _value(text[()])
+                              for name, text in file.get("provenance", {}).items()}
+            return run
     except (OSError, KeyError, ValueError) as fault:
         first = " ".join(str(fault).split())
         raise BadRun(f"{path}: not a whole results file of ssmq ({first})") from fault
