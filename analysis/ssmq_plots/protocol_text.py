@@ -10,6 +10,15 @@ PPL = {
                "token of the text is not scored",
     "stream": "one pass over the whole text with the recurrent state carried over; every token but "
               "the first is scored; blocks of errors are pieces of seq_len tokens",
+    "rolling": "rolling windows of lm-evaluation-harness with context_len 1: seq_len inputs a window "
+               "from a zero state, the first of them the token before the first scored one (of the "
+               "text's first token <|endoftext|>), the last window topped up with context; every "
+               "token is scored once; word and byte perplexity divide by the words "
+               "(len(re.split(r\"\\s+\", text))) and UTF-8 bytes of the text, which is one document "
+               "and is not detokenized",
+    "half_window": "llama.cpp's perplexity: disjoint windows of seq_len tokens from a zero state, tail "
+                   "dropped, the tokens after the first seq_len / 2 + 1 of each scored, no token "
+                   "replaced by a begin-of-text token",
 }
 
 

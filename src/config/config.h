@@ -42,6 +42,9 @@ typedef enum ssmq_protocol {
     SSMQ_PROTOCOL_DISJOINT, /* windows of seq_len, tail dropped, first token of each unscored */
     SSMQ_PROTOCOL_SLIDING,  /* windows of seq_len every stride tokens, each token scored once */
     SSMQ_PROTOCOL_STREAM,   /* state carried over the whole text */
+    SSMQ_PROTOCOL_ROLLING,  /* lm-evaluation-harness: every token scored once, the first given the
+                               end-of-text token; for word and byte perplexity */
+    SSMQ_PROTOCOL_HALF_WINDOW, /* llama.cpp: windows of seq_len, the second half of each scored */
     SSMQ_N_PROTOCOLS
 } ssmq_protocol;
 const char *ssmq_protocol_name(ssmq_protocol protocol);

@@ -34,7 +34,7 @@
     ONE(sweep, reuse_mb, I64, "1024", 0, 1048576, "", "host memory a rank, 10^6 bytes, for layers that trials share; results do not depend on it") \
     ONE(sweep, notes, TEXT, "\"\"", 0, 0, "", "goes into every record")                            \
     ONE(ppl, text, NEEDED, "configs/demo/demo-text.txt", 0, 0, "", "UTF-8 file that is scored")    \
-    LIST(ppl, protocols, PROTOCOL, "[disjoint]", 0, 0, "disjoint | sliding | stream", "how the text is cut into windows") \
+    LIST(ppl, protocols, PROTOCOL, "[disjoint]", 0, 0, "disjoint | sliding | stream | rolling | half_window", "how the text is cut into windows") \
     AXIS(ppl, seq_len, I64, "[2048]", 2, SSMQ_MOST_TOKENS, "", "tokens of a window; of stream: of one prefill call") \
     ONE(ppl, stride, I64, "0", 0, SSMQ_MOST_TOKENS, "", "tokens between windows of sliding; 0: not set") \
     ONE(ppl, max_tokens, I64, "0", 0, 1099511627776, "", "tokens of the text that are used; 0: all") \

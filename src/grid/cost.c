@@ -18,6 +18,7 @@ static double ppl_tokens(const ssmq_trial *trial, int64_t n_tokens) {
     if (trial->protocol == SSMQ_PROTOCOL_SLIDING) {
         n_windows = 1 + (n_tokens - window + trial->stride - 1) / trial->stride;
     }
+    if (trial->protocol == SSMQ_PROTOCOL_ROLLING) n_windows = (n_tokens + window - 1) / window;
     return (double)n_windows * (double)window;
 }
 

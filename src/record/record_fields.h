@@ -57,12 +57,17 @@
     STR(SETTING, fallback, 96, "1", "what ran instead of what was asked for; empty if nothing")             \
     I64(SETTING, seed, "1", "seed of the trial")                                                            \
     STR(SETTING, generation, 48, "1", "decoding settings")                                                  \
-    STR(SETTING, protocol, 16, "1", "perplexity protocol: disjoint, sliding or stream")                     \
+    STR(SETTING, protocol, 16, "1", "perplexity protocol: disjoint, sliding, stream, rolling or half_window") \
     F64(RESULT, ppl, "1", "perplexity, exp(nll_mean)")                                                      \
     F64(RESULT, nll_mean, "nat", "mean negative log likelihood of a scored token")                          \
     F64(RESULT, nll_sum, "nat", "sum over scored tokens")                                                   \
     F64(RESULT, nll_sem, "nat", "standard error of nll_mean from window means")                             \
     I64(RESULT, n_tokens, "token", "scored tokens")                                                         \
+    I64(RESULT, n_words, "1", "white-space separated words of the scored text, as lm-evaluation-harness counts; of rolling") \
+    I64(RESULT, n_bytes, "byte", "UTF-8 bytes of the scored text, of its ids if ppl.max_tokens cuts it; of rolling") \
+    F64(RESULT, word_perplexity, "1", "exp(nll_sum / n_words)")                                             \
+    F64(RESULT, byte_perplexity, "1", "exp(nll_sum / n_bytes)")                                             \
+    F64(RESULT, bits_per_byte, "bit", "nll_sum / (n_bytes ln 2)")                                           \
     I64(RESULT, n_windows, "1", "windows of the protocol")                                                  \
     F64(MEASURED, runtime_s, "s", "wall time of the trial without loading weights")                           \
     F64(MEASURED, tokens_per_s, "token/s", "scored tokens over runtime_s")                                    \

@@ -37,6 +37,19 @@ def windows(protocol, seq_len, stride, n):
                 break
     elif protocol == "stream" and n >= 2:
         found.append((0, n, 1))
+    elif protocol == "rolling" and n >= 1:  # lm-evaluation-harness, context_len 1, prefix at -1
+        predicted = min(seq_len, n)
+        found.append((-1, predicted, 0))
+        while predicted < n:
+            count = min(n - predicted, seq_len)
+            end = predicted + count
+            found.append((end - seq_len - 1, end, predicted))
+            predicted = end
+    elif protocol == "half_window" and n >= 2 * seq_len:  # llama.cpp, needs two windows
+        for i in range(n // seq_len):
+            scored = range(seq_len // 2 + 1, seq_len)
+            if scored:
+                found.append((i * seq_len, (i + 1) * seq_len, i * seq_len + scored[0]))
     return found
 
 

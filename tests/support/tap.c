@@ -177,6 +177,7 @@ static ssmq_status run_trial(inputs *in, char **argv, ssmq_err *err) {
                                             .tokenizer = in->tokenizer,
                                             .text_ids = in->ids.ids,
                                             .n_text_ids = n_tokens,
+                                            .text_counts = {.n_words = 77, .n_bytes = 401},
                                             .inputs = &in->hashes};
     ssmq_worker worker = {.options = {.n_threads = 1}};
     ssmq_trial trial;

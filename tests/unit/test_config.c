@@ -198,7 +198,8 @@ static void lists_and_texts(void **state) {
            "@:2:21: sweep.tasks: value 3 equals value 1; each value once\n"
            "@:2:35: sweep.tasks: 5 values; at most 4\n");
     expect("ppl:\n  protocols: slide\n",
-           "@:2:14: ppl.protocols: \"slide\" is unknown; disjoint | sliding | stream\n");
+           "@:2:14: ppl.protocols: \"slide\" is unknown; disjoint | sliding | stream | "
+           "rolling | half_window\n");
     expect("model:\n  device: gpu\n",
            "@:2:11: model.device: \"gpu\" is unknown; auto | cpu | cuda | null\n");
     expect("model:\n  path: {a: b}\n",
