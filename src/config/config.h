@@ -97,7 +97,7 @@ typedef struct ssmq_config_passkey {
     ssmq_axis_i64 context_length;          /* exact tokens of the prompt */
     ssmq_axis_f64 depth;                   /* places of the needle, 0 (start) to 1 (end) */
     int64_t n_trials;                      /* prompts a depth */
-    char prompt_template[32];              /* demo-1 | landmark-1 */
+    char prompt_template[32];              /* one of ssmq_template_versions() */
     char filler[16];                       /* grass | text */
     char filler_text[SSMQ_MAX_TEXT_VALUE]; /* UTF-8 file of filler: text */
     bool control;                          /* also run each prompt without its needle */

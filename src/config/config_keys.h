@@ -42,7 +42,7 @@
     AXIS(passkey, context_length, I64, "[1024, 2048, 4096]", 16, SSMQ_MOST_TOKENS, "", "exact tokens of a prompt") \
     AXIS(passkey, depth, F64, "[0.1, 0.5, 0.9]", 0, 1, "", "places of the needle, 0 start to 1 end") \
     ONE(passkey, n_trials, I64, "4", 1, SSMQ_MOST_REPEATS, "", "prompts a depth")                  \
-    ONE(passkey, prompt_template, TEXT, "demo-1", 0, 0, "demo-1 | landmark-1", "wording of the prompt; without this key landmark-1 for other models than the demo") \
+    ONE(passkey, prompt_template, TEXT, "demo-1", 0, 0, "demo-1 | landmark-1 | ruler-niah-1 | ruler-vt-1", "wording of the prompt; without this key landmark-1 for other models than the demo") \
     ONE(passkey, filler, TEXT, "grass", 0, 0, "grass | text", "what surrounds the needle")         \
     ONE(passkey, filler_text, TEXT, "\"\"", 0, 0, "", "UTF-8 file of filler: text")                \
     ONE(passkey, control, BOOL, "false", 0, 0, "", "also run each prompt without its needle")      \

@@ -72,7 +72,7 @@
     F64(MEASURED, runtime_s, "s", "wall time of the trial without loading weights")                           \
     F64(MEASURED, tokens_per_s, "token/s", "scored tokens over runtime_s")                                    \
     F64(MEASURED, reused_share, "1", "share of layer computations that earlier trials of the rank had done")  \
-    STR(SETTING, prompt_template_version, 32, "1", "passkey prompt template")                               \
+    STR(SETTING, prompt_template_version, 32, "1", "template of passkey prompts and prompts like them")     \
     STR(SETTING, prompt_template_hash, 72, "1", "SHA-256 of the template's parts and filler")               \
     STR(RESULT, prompt_hash, 72, "1", "SHA-256 of all prompt ids of the trial")                             \
     I64(RESULT, n_trials, "1", "passkey prompts")                                                           \
@@ -80,7 +80,7 @@
     F64(RESULT, accuracy, "1", "n_correct / n_trials")                                                      \
     F64(RESULT, accuracy_ci_low, "1", "lower end of the 95 % Wilson interval")                              \
     F64(RESULT, accuracy_ci_high, "1", "upper end of the 95 % Wilson interval")                             \
-    F64(RESULT, digit_accuracy, "1", "share of key digits that were right")                                 \
+    F64(RESULT, digit_accuracy, "1", "share of the key's digits (of ruler-vt: the names' letters) that were right") \
     F64(RESULT, answer_nll_mean, "nat", "mean negative log likelihood of an answer token")                  \
     F64(RESULT, answer_rank_mean, "1", "mean rank of the first answer token, 1 is best")                    \
     F64(RESULT, control_accuracy, "1", "accuracy on the same prompts without the needle")                   \
@@ -173,7 +173,7 @@
     X("passkey_depth", "1", "asked place of each prompt's needle, 0 start to 1 end")                        \
     X("passkey_key", "1", "key of each prompt")                                                             \
     X("passkey_correct", "1", "1 if the prompt was answered exactly")                                       \
-    X("passkey_digits", "1", "right digits of each prompt")                                                 \
+    X("passkey_digits", "1", "right digits (of ruler-vt: letters) of each prompt")                          \
     X("passkey_answer_nll", "nat", "mean negative log likelihood of each prompt's answer tokens")           \
     X("passkey_answer_rank", "1", "rank of each prompt's first answer token")                               \
     X("passkey_control", "1", "1 if the prompt without needle was answered exactly")                        \

@@ -216,8 +216,12 @@ static ssmq_status spell(const batch *b, int32_t id, ssmq_str *out, const char *
     return SSMQ_OK;
 }
 
-/* Digits of the key that greedy ids spell at the same position. Ids are compared one by one,
- * because each was said given the right ones before it. */
+static bool is_counted(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z');
+}
+
+/* Digits of the key, or letters of the names, that greedy ids spell at the same position. Ids are
+ * compared one by one, because each was said given the right ones before it. */
 static ssmq_status count_digits(const batch *b, int64_t s, double *out, ssmq_err *err) {
     enum { MAX_ID_BYTES = 4096 };
     const ssmq_prompt *prompt = &b->prompts[s];
@@ -232,7 +236,7 @@ static ssmq_status count_digits(const batch *b, int64_t s, double *out, ssmq_err
         SSMQ_TRY_OR(spell(b, prompt->answer.ids[k], &right_str, &right, err), out);
         SSMQ_TRY_OR(spell(b, answer[k], &said_str, &said, err), out);
         for (; *right != '\0' && *said != '\0'; right++, said++) {
-            if (*right >= '0' && *right <= '9' && *right == *said) n_right++;
+            if (is_counted(*right) && *right == *said) n_right++;
         }
     }
     *out = n_right;
@@ -275,7 +279,7 @@ static ssmq_status collect(const batch *b, outcome *o, ssmq_sha256 *sha, ssmq_er
         o->rank[i] = b->rank[s];
         o->answer_nll_sum += nll_sum;
         o->n_answer_ids += (int64_t)prompt->answer.n;
-        o->n_digits += (int64_t)strlen(prompt->key);
+        o->n_digits += prompt->n_characters;
         ssmq_sha256_add(sha, prompt->prompt.ids, prompt->prompt.n * sizeof *prompt->prompt.ids);
     }
     return SSMQ_OK;

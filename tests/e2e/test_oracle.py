@@ -99,7 +99,7 @@ class Recorded(OracleTest):
                                 ("w4a4", ("disjoint", 64, -1, 65)), ("w4a4", ("rolling", 30, -1, 71)),
                                 ("w4a8", ("half_window", 60, -1, 190))]:
             with self.subTest(precision=precision, case=case):
-                tap("run", self.folder, "fidelity", precision, *case)
+                tap("run", self.folder, "fidelity", precision, *case, "demo-1")
                 base, other = self.rows("baseline", True), self.rows("trial", True)
                 ids = np.fromfile(self.folder / "ids.bin", dtype="<i4")
                 at = oracle.positions(*case)[0]
@@ -126,7 +126,7 @@ class Recorded(OracleTest):
                      ("rolling", 40, -1, 90), ("rolling", 40, -1, 80), ("rolling", 40, -1, 13),
                      ("half_window", 41, -1, 130), ("half_window", 64, -1, 128)]:
             with self.subTest(case=case):
-                tap("run", self.folder, "ppl", "bf16", *case)
+                tap("run", self.folder, "ppl", "bf16", *case, "demo-1")
                 rows = self.rows("trial", False)
                 ids = np.fromfile(self.folder / "ids.bin", dtype="<i4")
                 np.testing.assert_array_equal(rows["target"], ids[oracle.positions(*case)[0]])
@@ -153,28 +153,42 @@ class Recorded(OracleTest):
         return found
 
     def test_passkey(self):
+        """Of the classic prompt, of RULER's needle with its 7 digits, and of its chain of names."""
+        for template, length, characters in [("demo-1", 96, 5), ("ruler-niah-1", 150, 7),
+                                             ("ruler-vt-1", 560, 25)]:
+            with self.subTest(template=template):
+                tap("run", self.folder, "passkey", "bf16", "disjoint", length, -1, 2, template)
+                record = self.compare_passkey(template, characters)
+                self.assertTrue(0 < record["digit_accuracy"] < 1, record["digit_accuracy"])
+
+    def compare_passkey(self, template, characters):
         vocabulary = json.loads((ROOT / "configs/demo/tokenizer.json").read_text())["model"]["vocab"]
         text = {number: word.replace("\u0120", "") for word, number in vocabulary.items()}
-        tap("run", self.folder, "passkey", "bf16", "disjoint", 96, -1, 2)
         prompts = self.prompts()
         self.assertEqual(len(prompts), 18)
         columns = {"digits": [], "correct": [], "answer_nll": [], "answer_rank": [], "key": []}
         for logits, right, said, nll in prompts:
-            self.assertEqual(text[right[-1]], ".")
+            n_key = len(right) - (template == "demo-1")  # which ends with a full stop
+            asked = "".join(text[token] for token in right[:n_key])
+            self.assertRegex(asked, rf"^[0-9A-Z]{{{characters}}}$")
             rank = 1 + sum((value, -v) > (logits[right[0]], -right[0])
                            for v, value in enumerate(logits))
             columns["answer_rank"].append(rank)
-            columns["correct"].append(float(right[:-1] == said[:-1]))
+            columns["correct"].append(float(right[:n_key] == said[:n_key]))
             columns["answer_nll"].append(math.fsum(nll) / len(nll))
-            columns["key"].append(float("".join(text[token] for token in right[:-1])))
-            columns["digits"].append(sum(a == b and a.isdigit() for x, y in zip(right[:-1], said)
+            columns["digits"].append(sum(a == b and a in "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                         for x, y in zip(right[:n_key], said)
                                          for a, b in zip(text[x], text[y])))
+            columns["key"].append(float(asked) if asked.isdigit() else None)
         plain = {name: values[:6] for name, values in columns.items()}
+        if template == "ruler-vt-1":  # the value of the chain, which no answer holds
+            plain["key"] = self.outcome()[1]["passkey_key"]
+            self.assertTrue(all(10000 <= key <= 99999 for key in plain["key"]))
         low, high = oracle.wilson(int(sum(plain["correct"])), 6)
-        record = self.compare(
+        return self.compare(
             {"n_trials": 6, "n_correct": sum(plain["correct"]),
              "accuracy": np.mean(plain["correct"]), "accuracy_ci_low": low,
-             "accuracy_ci_high": high, "digit_accuracy": sum(plain["digits"]) / 30,
+             "accuracy_ci_high": high, "digit_accuracy": sum(plain["digits"]) / (6 * characters),
              "answer_nll_mean": math.fsum(x for p in prompts[:6] for x in p[3])
              / sum(len(p[3]) for p in prompts[:6]),
              "answer_rank_mean": np.mean(plain["answer_rank"]),
@@ -184,7 +198,6 @@ class Recorded(OracleTest):
              "passkey_depth": [0.2] * 3 + [0.9] * 3,
              "passkey_control": columns["correct"][6:12],
              "passkey_wrong_key": columns["correct"][12:]})
-        self.assertTrue(0 < record["digit_accuracy"] < 1, record["digit_accuracy"])
 
 
 class Synthetic(OracleTest):

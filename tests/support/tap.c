@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Hands out what the statistics are computed from, for an oracle in another language.
  *
- *   tap run FOLDER TASK PRECISION PROTOCOL SEQ_LEN STRIDE N_TOKENS
+ *   tap run FOLDER TASK PRECISION PROTOCOL SEQ_LEN STRIDE N_TOKENS TEMPLATE
  *     one trial of the demo on the CPU engine, windows and prompts one at a time, baseline bf16. In
  *     FOLDER: trial.bin and baseline.bin, what that model's prefill calls answered for each scored
  *     token: int32 target, float nll, and float logits [V] where the task asks for them; after a
@@ -184,6 +184,8 @@ static ssmq_status run_trial(inputs *in, char **argv, ssmq_err *err) {
     ssmq_record record;
     ssmq_samples samples = {0};
     SSMQ_TRY(trial_init(&trial, argv, err));
+    ssmq_config_passkey *passkey = &in->config.passkey;
+    ssmq_field_set(passkey->prompt_template, sizeof passkey->prompt_template, argv[7]);
     SSMQ_TRY(tap.api.open(&worker.engine, &worker.options, err));
     ssmq_status status = ssmq_trial_run(&trial, &trial_inputs, &worker, &record, &samples, err);
     if (status == SSMQ_OK) status = write_outcome(argv[0], &record, &samples, err);
@@ -353,7 +355,7 @@ static const struct {
     const char *name;
     int n_arguments;
     ssmq_status (*run)(char **argv, ssmq_err *err);
-} commands[] = {{"run", 7, run}, {"report", 5, report}, {"stats", 0, stats}};
+} commands[] = {{"run", 8, run}, {"report", 5, report}, {"stats", 0, stats}};
 
 int main(int argc, char **argv) {
     ssmq_err err = {0};

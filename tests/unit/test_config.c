@@ -206,7 +206,8 @@ static void lists_and_texts(void **state) {
            "@:2:9: model.path: is a mapping; a text, \"\" for an empty one\n");
     expect("model:\n  path: \"\"\n", "@:2:9: model.path: \"\" is empty; a path\n");
     expect("passkey:\n  prompt_template: demo-2\n",
-           "@:2:20: passkey.prompt_template: \"demo-2\" is unknown; demo-1 | landmark-1\n");
+           "@:2:20: passkey.prompt_template: \"demo-2\" is unknown; demo-1 | landmark-1 | "
+           "ruler-niah-1 | ruler-vt-1\n");
     expect("run:\n  run_id: ../x\n",
            "@:2:11: run.run_id: \"../x\" is not a plain file name; a name "
            "without \"/\", at most 127 bytes, not beginning with \"-\"\n");
