@@ -9,11 +9,11 @@ class Point:
     """A trial of ppl against the baseline over the same windows: stored bits a weight, over all
     linear layers; added NLL in nats a token, with its 95 % interval."""
 
-    def __init__(self, trial, baseline, differences):
+    def __init__(self, trial, baseline, differences, tokens):
         self.trial = trial
         self.bits = trial["storage_bits"]
         self.delta = trial["nll_mean"] - baseline["nll_mean"]
-        self.low, self.high = sensitivity.interval(differences)
+        self.low, self.high = sensitivity.interval(differences, tokens)
         self.is_whole = trial["scope"] in ("none", "all")
 
 
@@ -29,7 +29,8 @@ def points(run, trials):
     for trial in trials:
         windows = run.series("nll_window", trial)
         if windows is not None and base is not None and len(windows) == len(base):
-            found.append(Point(trial, baseline, windows - base))
+            found.append(Point(trial, baseline, windows - base,
+                               run.series("nll_window_tokens", trial)))
     if len(found) < 2:
         raise results.NoData(f"no ppl trial over the same windows as the baseline {name}")
     return found

@@ -91,7 +91,8 @@ def _read_file(path, file):
     # Rows that name no place on an axis are in the table alone.
     precisions += [t["precision"] for t in trials]
     precisions = list(dict.fromkeys(precisions))
-    wanted = ("passkey_depth", "passkey_key", "passkey_correct", "nll_window")
+    wanted = ("passkey_depth", "passkey_key", "passkey_correct", "nll_window",
+              "nll_window_tokens", "nll_bucket_mean", "nll_bucket_tokens")
     series = {name: _read_series(file["samples"][name]) for name in wanted
               if "samples" in file and name in file["samples"]}
     return Run(path, attributes, trials, precisions, series)

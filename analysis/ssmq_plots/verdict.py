@@ -46,7 +46,8 @@ def added_nll(run, trial, trials):
     windows = run.series("nll_window", trial), base and run.series("nll_window", base)
     if base is None or any(w is None for w in windows) or len(windows[0]) != len(windows[1]):
         return None
-    return (trial["nll_mean"] - base["nll_mean"], *sensitivity.interval(windows[0] - windows[1]))
+    return (trial["nll_mean"] - base["nll_mean"], *sensitivity.interval(
+        windows[0] - windows[1], run.series("nll_window_tokens", trial)))
 
 
 def holm(ps):

@@ -164,6 +164,7 @@
     X("decode_ms", "ms", "time of each measured decode step, repeats one after another")                    \
     X("host_prefill_ms", "ms", "the same prefills by the host clock")                                       \
     X("nll_window", "nat", "mean negative log likelihood of each window")                                   \
+    X("nll_window_tokens", "token", "scored tokens of each window")                                         \
     X("nll_bucket_mean", "nat", "mean negative log likelihood of positions [2^k, 2^(k+1)) in their window or stream") \
     X("nll_bucket_tokens", "token", "tokens in each of those buckets")                                      \
     X("kl_window", "nat", "mean KL(baseline || precision) of each window")                                  \

@@ -218,17 +218,26 @@ static ssmq_status add_means(ssmq_samples *samples, const char *name, const sums
     return status;
 }
 
+static ssmq_status add_counts(ssmq_samples *samples, const char *name, const sums *s,
+                              ssmq_err *err) {
+    double *counts = NULL;
+    SSMQ_TRY(ssmq_calloc(&counts, s->n, sizeof *counts, err));
+    for (size_t i = 0; i < s->n; i++) counts[i] = (double)s->counts[i];
+    const ssmq_status status = trial_add_series(samples, name, counts, s->n, err);
+    ssmq_free(counts);
+    return status;
+}
+
 static ssmq_status add_series(const report *r, ssmq_samples *samples, ssmq_err *err) {
     const sums *blocks = &r->blocks, *buckets = &r->buckets;
-    double counts[N_BUCKETS];
-    for (size_t k = 0; k < buckets->n; k++) counts[k] = (double)buckets->counts[k];
     SSMQ_TRY(add_means(samples, "nll_window", blocks, blocks->nll, err));
+    SSMQ_TRY(add_counts(samples, "nll_window_tokens", blocks, err));
     SSMQ_TRY(add_means(samples, "kl_window", blocks, blocks->kl, err));
     SSMQ_TRY(add_means(samples, "delta_nll_window", blocks, blocks->delta_nll, err));
     SSMQ_TRY(add_means(samples, "nll_bucket_mean", buckets, buckets->nll, err));
     SSMQ_TRY(add_means(samples, "kl_bucket_mean", buckets, buckets->kl, err));
     SSMQ_TRY(add_means(samples, "delta_nll_bucket_mean", buckets, buckets->delta_nll, err));
-    return trial_add_series(samples, "nll_bucket_tokens", counts, buckets->n, err);
+    return add_counts(samples, "nll_bucket_tokens", buckets, err);
 }
 
 ssmq_status trial_report_fidelity(const trial_fidelity *result, ssmq_record *record,

@@ -17,6 +17,7 @@ typedef struct blocks {
     double *sums;
     int64_t *counts;
     double *means;
+    double *tokens; /* counts, as a series holds them */
 } blocks;
 
 typedef struct buckets {
@@ -43,13 +44,15 @@ static void blocks_free(blocks *b) {
     ssmq_free(b->sums);
     ssmq_free(b->counts);
     ssmq_free(b->means);
+    ssmq_free(b->tokens);
 }
 
 static ssmq_status blocks_init(blocks *b, size_t n, ssmq_err *err) {
     b->n = n;
     SSMQ_TRY(ssmq_calloc(&b->sums, n, sizeof *b->sums, err));
     SSMQ_TRY(ssmq_calloc(&b->counts, n, sizeof *b->counts, err));
-    return ssmq_calloc(&b->means, n, sizeof *b->means, err);
+    SSMQ_TRY(ssmq_calloc(&b->means, n, sizeof *b->means, err));
+    return ssmq_calloc(&b->tokens, n, sizeof *b->tokens, err);
 }
 
 static void add_token(blocks *b, size_t block, buckets *by_position, int64_t position, double nll) {
@@ -75,6 +78,7 @@ static void sort_tokens(const ssmq_protocol_spec *spec, const double *nll, int64
         }
     }
     for (size_t i = 0; i < b->n; i++) {
+        b->tokens[i] = (double)b->counts[i];
         b->means[i] = b->counts[i] > 0 ? b->sums[i] / (double)b->counts[i] : NAN;
     }
     for (size_t k = 0; k < by_position->n; k++) {
@@ -114,6 +118,7 @@ static ssmq_status report(const trial_run *run, const ssmq_protocol_spec *spec, 
     sort_tokens(spec, nll, n_tokens, &b, &by_position);
     record->nll_sem = ssmq_ratio_sem(b.sums, b.counts, b.n);
     SSMQ_TRY_OR(trial_add_series(samples, "nll_window", b.means, b.n, err), out);
+    SSMQ_TRY_OR(trial_add_series(samples, "nll_window_tokens", b.tokens, b.n, err), out);
     SSMQ_TRY_OR(trial_add_series(samples, "nll_bucket_mean", by_position.means, by_position.n, err),
                 out);
     SSMQ_TRY_OR(

@@ -160,7 +160,7 @@ def nll_numbers(nll, protocol, seq_len, stride, n):
               "n_windows": len(windows(protocol, seq_len, stride, n)),
               "nll_sem": ratio_sem(sums, counts)}
     n_buckets = bucket.max() + 1
-    series = {"nll_window": means(sums, counts),
+    series = {"nll_window": means(sums, counts), "nll_window_tokens": counts,
               "nll_bucket_tokens": np.bincount(bucket, minlength=n_buckets),
               "nll_bucket_mean": means(block_sums(nll, bucket, n_buckets),
                                        np.bincount(bucket, minlength=n_buckets))}

@@ -316,6 +316,9 @@ class Analysis(OracleTest):
         for few in ([], [0.3]):
             self.assertTrue(all(map(math.isnan, sensitivity.interval(np.array(few)))))
         self.assertEqual(sensitivity.interval(np.full(5, 0.25)), (0.25, 0.25))
+        # A window without tokens says nothing, not even through its NaN.
+        self.assertEqual(sensitivity.interval(np.array([np.nan, 0.5, 0.5]), np.array([0, 3, 4])),
+                         sensitivity.interval(np.array([9.0, 0.5, 0.5]), np.array([0, 3, 4])))
         differences = np.random.default_rng(3).normal(size=17)
         places = np.random.Generator(np.random.PCG64(sensitivity.SEED)).integers(
             0, 17, (sensitivity.DRAWS, 17))

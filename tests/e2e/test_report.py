@@ -29,8 +29,8 @@ import unittest  # noqa: E402
 from sweep_support import SweepTest, records  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "analysis"))
-from ssmq_plots import (fidelity, paired, pareto, report, results, sensitivity,  # noqa: E402
-                        style, tables, verdict)
+from ssmq_plots import (fidelity, paired, pareto, position, report, results,  # noqa: E402
+                        sensitivity, style, tables, verdict)
 
 GRID = ["--config", "configs/smoke.yaml", "--set", "model.device=cpu", "--set", "model.threads=1",
         "--set", "sweep.tasks=[ppl, passkey, profile, fidelity]",
@@ -126,7 +126,11 @@ class Report(SweepTest):
                            - run.series("nll_window", base))
             places = np.random.Generator(np.random.PCG64(sensitivity.SEED)).integers(
                 0, len(differences), (sensitivity.DRAWS, len(differences)))
-            ends = np.percentile(differences[places].mean(axis=1), [2.5, 97.5])
+            tokens = run.series("nll_window_tokens", base)
+            self.assertGreater(len(set(tokens)), 1)  # the first window scores more than others
+            self.assertEqual(tokens.sum(), base["n_tokens"])
+            ends = np.percentile([sum(differences[place] * tokens[place]) / sum(tokens[place])
+                                  for place in places], [2.5, 97.5])
             np.testing.assert_allclose((low, high), np.exp(ends), rtol=1e-12)
             self.assertEqual(what, "sliding 64")
             singles = {s[5:]: t["nll_mean"] for s, t in mine.items() if s != "all"}
@@ -181,6 +185,31 @@ class Report(SweepTest):
         self.assertEqual(column(text, "Drift", "exponent (95 %)"), ["5.5 (6.5 to 7.5)"] * 2)
         self.assertEqual(column(text, "Where each precision breaks", "drift exponent (95 %)"),
                          ["not resolved", "5.5 (6.5 to 7.5) at 8192"])
+
+    def test_positions(self):
+        """Each bucket's mean from the stream's own tokens, and the difference to the baseline's."""
+        run = results.read(self.made)
+        done = self.ssmq("score", "--model", "configs/demo", "--text", "configs/demo/demo-text.txt",
+                         "--max-tokens", 257, "--precision", "bf16", "--seq-len", 64)
+        nll = {int(at): float(x) for at, _, x in map(str.split, done.stdout.splitlines())}
+        base = next(t for t in run.of_task("ppl") if t["protocol"] == "stream"
+                    and t["precision"] == "bf16")
+        places, means = position.buckets(run, base)
+        self.assertEqual(places, [1, 2, 4, 8, 16, 32, 64, 128, 256])
+        for first, mean in zip(places, means):
+            mine = [nll[t] for t in range(first, min(2 * first, 257))]
+            self.assertAlmostEqual(mean, sum(mine) / len(mine), delta=1e-6)
+        self.assertEqual(position.added([1, 2, 4], [1.0, 2.5, 9.0], ([2, 4, 8], [2.0, 4.0, 1.0])),
+                         ([2, 4], [0.5, 5.0]))
+        figure = position.draw(run)
+        drawn = [line for line in figure.axes[1].lines if line.get_marker() in style.SIZES]
+        trials = [t for t in run.of_task("ppl") if t["protocol"] == "stream"
+                  and t["scope"] == "all"]
+        self.assertEqual(len(drawn), len(trials))
+        for trial, line in zip(sorted(trials, key=lambda t: t["precision"], reverse=True), drawn):
+            expected = np.array(position.buckets(run, trial)[1]) - np.array(means)
+            np.testing.assert_allclose(np.array(line.get_ydata(), float), expected, atol=1e-12)
+        style.close(figure)
 
     def test_figures(self):
         run = results.read(self.made)
