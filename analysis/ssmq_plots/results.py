@@ -21,12 +21,13 @@ class Run:
     """One run: `trials` is a list of dicts, one a row of /table/trials, with None for null;
     `precisions` their names in the order of the file."""
 
-    def __init__(self, path, attributes, trials, precisions, series):
+    def __init__(self, path, attributes, trials, precisions, series, drifts):
         self.path = path
         self.attributes = attributes
         self.trials = trials
         self.precisions = precisions
         self._series = series
+        self._drifts = drifts
         self.provenance = {}  # texts of /provenance by name
 
     def of_task(self, task):
@@ -49,6 +50,10 @@ class Run:
     def series(self, name, trial):
         """Raw series of a trial, or None."""
         return self._series.get(name, {}).get(trial["row"])
+
+    def drift(self, trial):
+        """Arrays and coordinates of a drift trial by name."""
+        return self._drifts[trial["row"]]
 
     def drawn_scope(self, trials):
         """The quantized scope that a figure shows: all, else the first; None without any."""
@@ -95,7 +100,9 @@ def _read_file(path, file):
               "nll_window_tokens", "nll_bucket_mean", "nll_bucket_tokens")
     series = {name: _read_series(file["samples"][name]) for name in wanted
               if "samples" in file and name in file["samples"]}
-    return Run(path, attributes, trials, precisions, series)
+    drifts = {int(row): {name: group[name][:] for name in group}
+              for row, group in file.get("drift", {}).items()}
+    return Run(path, attributes, trials, precisions, series, drifts)
 
 
 def _read_series(group):

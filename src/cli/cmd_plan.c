@@ -10,6 +10,7 @@
 #include "cli/inputs.h"
 #include "cli/plan.h"
 #include "cli/sweep_args.h"
+#include "engine/device.h"
 #include "sched/sched.h"
 
 enum { MAX_RANKS = 65536, MAX_GPUS = 64 };

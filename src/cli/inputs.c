@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "engine/device.h"
 
 enum { MAX_TEXT_BYTES = 1 << 30 };
 
@@ -56,7 +57,10 @@ static bool has_task(const ssmq_config *config, ssmq_task task) {
 }
 
 static bool has_text_task(const ssmq_config *config) {
-    return has_task(config, SSMQ_TASK_PPL) || has_task(config, SSMQ_TASK_FIDELITY);
+    for (size_t i = 0; i < config->sweep.n_tasks; i++) {
+        if (ssmq_task_reads_text(config->sweep.tasks[i])) return true;
+    }
+    return false;
 }
 
 static ssmq_status open_tokenizer(ssmq_loaded *loaded, ssmq_err *err) {

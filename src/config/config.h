@@ -31,12 +31,17 @@ typedef enum ssmq_task {
     SSMQ_TASK_PASSKEY,
     SSMQ_TASK_PROFILE,
     SSMQ_TASK_FIDELITY,
+    SSMQ_TASK_DRIFT,
     SSMQ_N_TASKS
 } ssmq_task;
-/* "ppl", "passkey", "profile", "fidelity". */
+/* "ppl", "passkey", "profile", "fidelity", "drift". */
 const char *ssmq_task_name(ssmq_task task);
 /* Whether a task cuts ppl.text into windows, as the ppl keys say: ppl and fidelity. */
 bool ssmq_task_is_of_text(ssmq_task task);
+/* Whether a task reads ppl.text: those, and drift. */
+bool ssmq_task_reads_text(ssmq_task task);
+/* Whether a task runs sweep.baseline beside the trial's precision: fidelity and drift. */
+bool ssmq_task_has_baseline(ssmq_task task);
 
 typedef enum ssmq_protocol {
     SSMQ_PROTOCOL_DISJOINT, /* windows of seq_len, tail dropped, first token of each unscored */
@@ -114,6 +119,12 @@ typedef struct ssmq_config_profile {
     int64_t n_measure;
 } ssmq_config_profile;
 
+typedef struct ssmq_config_drift {
+    int64_t context_length; /* tokens of the last step; steps double up to it */
+    int64_t n_sequences;    /* pieces of ppl.text of that length, side by side */
+    char path[16];          /* prefill | decode */
+} ssmq_config_drift;
+
 typedef struct ssmq_config_run {
     char out_dir[SSMQ_MAX_TEXT_VALUE];
     char run_id[128]; /* "": UTC time and a short hash */
@@ -128,6 +139,7 @@ typedef struct ssmq_config {
     ssmq_config_ppl ppl;
     ssmq_config_passkey passkey;
     ssmq_config_profile profile;
+    ssmq_config_drift drift;
     ssmq_config_run run;
 } ssmq_config;
 

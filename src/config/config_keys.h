@@ -24,7 +24,7 @@
     ONE(model, device, TEXT, "auto", 0, 0, "auto | cpu | cuda | null", "engine; auto: a GPU if there is one") \
     ONE(model, threads, I64, "0", 0, 4096, "", "host threads a rank; 0: cores / ranks of the host") \
     ONE(model, null_script, TEXT, "\"\"", 0, 0, "", "faults of the null engine")                   \
-    LIST(sweep, tasks, TASK, "[ppl, passkey, profile]", 0, 0, "ppl | passkey | profile | fidelity", "what is measured") \
+    LIST(sweep, tasks, TASK, "[ppl, passkey, profile]", 0, 0, "ppl | passkey | profile | fidelity | drift", "what is measured") \
     LIST(sweep, precisions, PRECISION, "[fp16, bf16]", 0, 0, "", "names, or precisions written out") \
     LIST(sweep, scopes, SCOPE, "[all]", 0, 0, "", "modules that a quantized precision applies to") \
     AXIS(sweep, seed, I64, "[0]", 0, 4294967295, "", "seeds of prompts and random ids")            \
@@ -54,6 +54,9 @@
     ONE(profile, gen_len, I64, "32", 1, SSMQ_MOST_REPEATS, "", "decode steps of one sample")       \
     ONE(profile, n_warmup, I64, "2", 0, SSMQ_MOST_REPEATS, "", "repeats before measuring")         \
     ONE(profile, n_measure, I64, "5", 1, SSMQ_MOST_REPEATS, "", "measured repeats")                \
+    ONE(drift, context_length, I64, "4096", 128, SSMQ_MOST_TOKENS, "", "tokens of the last step; steps are 128, 256, 512, ... up to it") \
+    ONE(drift, n_sequences, I64, "1", 1, 4096, "", "pieces of ppl.text of that length, run side by side") \
+    ONE(drift, path, TEXT, "prefill", 0, 0, "prefill | decode", "how both models take the tokens; the other way gives the floor") \
     ONE(run, out_dir, NEEDED, "runs", 0, 0, "", "folder of run folders")                           \
     ONE(run, run_id, FOLDER, "\"\"", 0, 0, "", "name of the run folder; empty: UTC time and a short hash") \
     ONE(run, fail_fast, BOOL, "false", 0, 0, "", "stop handing out trials at the first failure")   \

@@ -32,6 +32,9 @@ double ssmq_trial_cost(const ssmq_trial *trial, const ssmq_config *config,
         double prompts = (double)config->passkey.n_trials * (double)config->passkey.depth.n;
         prompts *= 1 + (config->passkey.control ? 1 : 0) + (config->passkey.wrong_key ? 1 : 0);
         tokens = prompts * (double)(trial->context_length + ANSWER_TOKENS);
+    } else if (trial->task == SSMQ_TASK_DRIFT) {
+        /* The baseline, and the trial's model thrice. */
+        tokens = 4.0 * (double)trial->batch_size * (double)trial->context_length;
     } else {
         double repeats = (double)(config->profile.n_warmup + config->profile.n_measure);
         tokens =

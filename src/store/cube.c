@@ -72,6 +72,13 @@ static const task_row task_rows[] = {
       "kl_worst5_mean", "reverse_kl_mean", "jsd_mean", "delta_p_mean", "delta_p_rms",
       "same_top_share", "top5_overlap", "baseline_ppl", "delta_nll_mean", "delta_nll_sem",
       "delta_nll_ci_low", "delta_nll_ci_high"}},
+    {"drift",
+     4,
+     {AXIS_PRECISION, AXIS_SCOPE, AXIS_CONTEXT, AXIS_SEED},
+     {"drift_error_final", "drift_error_final_ci_low", "drift_error_final_ci_high",
+      "drift_injected_error_final", "drift_floor", "drift_conv_error_final", "drift_exponent",
+      "drift_exponent_ci_low", "drift_exponent_ci_high", "drift_n_heads", "drift_n_resolved",
+      "drift_worst_layer"}},
 };
 
 enum { N_TASKS = sizeof task_rows / sizeof task_rows[0] };

@@ -34,8 +34,8 @@ typedef struct ssmq_worker {
     bool is_loaded;
     ssmq_spec loaded; /* valid if is_loaded */
     bool is_retired;  /* the device is lost: touch it no more */
-    /* Second handle, with the baseline's weights: opened by the first fidelity trial with these
-     * options, closed by the next trial of another task. */
+    /* Second handle, with the baseline's weights: opened with these options by the first trial
+     * of a task that has a baseline, closed by the next trial of one that has none. */
     ssmq_engine_options options;
     ssmq_engine *baseline;
 } ssmq_worker;

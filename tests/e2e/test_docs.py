@@ -97,7 +97,8 @@ class Tables(unittest.TestCase):
         fields = set(re.findall(r"^    (?:STR|I64|F64)\(\w+, (\w+),",
                                 source("src/record/record_fields.h"), re.M))
         rows = table("task")
-        self.assertEqual([row[0] for row in rows], ["ppl", "passkey", "profile", "fidelity"])
+        self.assertEqual([row[0] for row in rows], ["ppl", "passkey", "profile", "fidelity",
+                                                    "drift"])
         for row in rows:
             for name in re.findall(r"[a-z]+(?:_[a-z]+)+|ppl|accuracy", row[2]):
                 self.assertIn(name, fields)

@@ -84,6 +84,7 @@ class Plots(MadeRun):
         lines.insert(2, f"left out {plots}/fidelity.png: no fidelity trial in results.h5")
         lines.insert(3, f"left out {plots}/sensitivity.png: no perplexity trial of a single module "
                      "beside an unquantized one in results.h5")
+        lines.append(f"left out {plots}/drift.png: no drift trial in results.h5")
         self.assertEqual(done.stdout.splitlines(), lines)
         self.assertEqual(sorted(path.name for path in (run_dir / "plots").iterdir()),
                          sorted(NAMES))
@@ -173,7 +174,8 @@ class Plots(MadeRun):
             "depth only"])
         self.assertEqual(lines[7], f"wrote {plots}/passkey_paired.png")
         self.assertEqual(lines[8:], [f"left out {plots}/{name}: no profile trial in results.h5"
-                                     for name in NAMES[6:]])
+                                     for name in NAMES[6:]] +
+                         [f"left out {plots}/drift.png: no drift trial in results.h5"])
         self.assertEqual([path.name for path in sorted((run_dir / "plots").iterdir())],
                          ["passkey.png", "passkey_paired.png"])
 

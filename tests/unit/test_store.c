@@ -257,7 +257,7 @@ static herr_t check_scales(hid_t root, const char *name, const H5L_info_t *info,
 static void axes_have_scales(void **state) {
     (void)state;
     static const char *const groups[] = {"/", "/table", "/samples/nll_window"};
-    static const size_t counts[] = {6 + 4 + 9 + 9 + 14 + 18, 4, 4};
+    static const size_t counts[] = {6 + 5 + 9 + 9 + 14 + 18 + 12, 4, 4};
     write_rows(path, 40, 40);
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     for (size_t i = 0; i < 3; i++) {
