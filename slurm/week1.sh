@@ -11,12 +11,12 @@
 #SBATCH --signal=B:USR1@120
 #SBATCH --output=runs/%x-%j.out
 #
-# The Week-1 sweep with its plots, from a fresh clone on:
+# The Week-1 sweep with its plots and its report, from a fresh clone on:
 #     bash slurm/week1.sh [options of ssmq-sweep]
 #     sbatch slurm/week1.sh [options of ssmq-sweep]       (in the folder of the clone)
 #     sbatch --ntasks-per-node=8 --gpus-per-node=8 slurm/week1.sh --set model.path=/my/model
 # Installs or asks for what is missing, builds, sweeps with one rank a GPU, or two ranks without
-# one, and draws the plots. The embedded model without a GPU gets the sizes of quickstart.yaml.
+# one, draws the plots and writes the report. The embedded model without a GPU gets the sizes of quickstart.yaml.
 #
 # Before its time limit and before a preemption Slurm sends a signal: ssmq-sweep then finishes the
 # trials in flight and the job requeues itself, resuming runs/week1-job<id>. Ctrl-C and a closed
@@ -162,10 +162,12 @@ if [ ! -f "$run_dir/results.h5" ]; then
 fi
 case $rc in
 0 | "$EXIT_TRIALS")
-    if [ $has_plots -eq 0 ] || ! .venv/bin/python analysis/make_plots.py --run_dir "$run_dir" >&2; then
-        say "the plots are not drawn; later: python analysis/make_plots.py --run_dir $run_dir"
-        [ $rc -ne 0 ] || rc=$EXIT_FAILURE
-    fi
+    for script in make_plots make_report; do
+        if [ $has_plots -eq 0 ] || ! .venv/bin/python analysis/$script.py --run_dir "$run_dir" >&2; then
+            say "plots or report are missing; later: python analysis/$script.py --run_dir $run_dir"
+            [ $rc -ne 0 ] || rc=$EXIT_FAILURE
+        fi
+    done
     ;;
 "$EXIT_RESUMABLE")
     if [ $is_batch -eq 1 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt $MAX_REQUEUES ]; then
@@ -176,6 +178,6 @@ case $rc in
     fi
     ;;
 esac
-say "results: $run_dir/results.h5, metrics.jsonl, config_resolved.yaml and plots/*.png"
+say "results: $run_dir/results.h5, metrics.jsonl, config_resolved.yaml, report.md and plots/*.png"
 echo "$run_dir" || true
 exit $rc

@@ -28,6 +28,7 @@ class Run:
         self.precisions = precisions
         self._series = series
         self._drifts = drifts
+        self.provenance = {}  # texts of /provenance by name
 
     def of_task(self, task):
         return [trial for trial in self.trials if trial["task"] == task]
@@ -70,7 +71,10 @@ def read(run_dir):
         raise BadRun(f"{path}: no such file; 'ssmq merge {run_dir}' makes it from the journals")
     try:
         with h5py.File(path, "r") as file:
-            return _read_file(path, file)
+            run = _read_file(path, file)
+            run.provenance = {name: _value(text[()])
+                              for name, text in file.get("provenance", {}).items()}
+            return run
     except (OSError, KeyError, ValueError) as fault:
         first = " ".join(str(fault).split())
         raise BadRun(f"{path}: not a whole results file of ssmq ({first})") from fault
@@ -92,7 +96,8 @@ def _read_file(path, file):
     # Rows that name no place on an axis are in the table alone.
     precisions += [t["precision"] for t in trials]
     precisions = list(dict.fromkeys(precisions))
-    wanted = ("passkey_depth", "passkey_key", "passkey_correct", "nll_window")
+    wanted = ("passkey_depth", "passkey_key", "passkey_correct", "nll_window",
+              "nll_window_tokens", "nll_bucket_mean", "nll_bucket_tokens")
     series = {name: _read_series(file["samples"][name]) for name in wanted
               if "samples" in file and name in file["samples"]}
     drifts = {int(row): {name: group[name][:] for name in group}

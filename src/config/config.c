@@ -38,7 +38,8 @@ ssmq_status ssmq_config_baseline(ssmq_precision *out, const ssmq_config *config,
 }
 
 const char *ssmq_protocol_name(ssmq_protocol protocol) {
-    static const char *const names[SSMQ_N_PROTOCOLS] = {"disjoint", "sliding", "stream"};
+    static const char *const names[SSMQ_N_PROTOCOLS] = {"disjoint", "sliding", "stream", "rolling",
+                                                        "half_window"};
     return (unsigned)protocol < SSMQ_N_PROTOCOLS ? names[protocol] : "unknown";
 }
 

@@ -47,6 +47,9 @@ typedef enum ssmq_protocol {
     SSMQ_PROTOCOL_DISJOINT, /* windows of seq_len, tail dropped, first token of each unscored */
     SSMQ_PROTOCOL_SLIDING,  /* windows of seq_len every stride tokens, each token scored once */
     SSMQ_PROTOCOL_STREAM,   /* state carried over the whole text */
+    SSMQ_PROTOCOL_ROLLING,  /* lm-evaluation-harness: every token scored once, the first given the
+                               end-of-text token; for word and byte perplexity */
+    SSMQ_PROTOCOL_HALF_WINDOW, /* llama.cpp: windows of seq_len, the second half of each scored */
     SSMQ_N_PROTOCOLS
 } ssmq_protocol;
 const char *ssmq_protocol_name(ssmq_protocol protocol);
@@ -99,7 +102,7 @@ typedef struct ssmq_config_passkey {
     ssmq_axis_i64 context_length;          /* exact tokens of the prompt */
     ssmq_axis_f64 depth;                   /* places of the needle, 0 (start) to 1 (end) */
     int64_t n_trials;                      /* prompts a depth */
-    char prompt_template[32];              /* demo-1 | landmark-1 */
+    char prompt_template[32];              /* one of ssmq_template_versions() */
     char filler[16];                       /* grass | text */
     char filler_text[SSMQ_MAX_TEXT_VALUE]; /* UTF-8 file of filler: text */
     bool control;                          /* also run each prompt without its needle */

@@ -34,7 +34,7 @@
     ONE(sweep, reuse_mb, I64, "1024", 0, 1048576, "", "memory a rank, of its GPU or host, 10^6 bytes, for layers that trials share; results do not depend on it") \
     ONE(sweep, notes, TEXT, "\"\"", 0, 0, "", "goes into every record")                            \
     ONE(ppl, text, NEEDED, "configs/demo/demo-text.txt", 0, 0, "", "UTF-8 file that is scored")    \
-    LIST(ppl, protocols, PROTOCOL, "[disjoint]", 0, 0, "disjoint | sliding | stream", "how the text is cut into windows") \
+    LIST(ppl, protocols, PROTOCOL, "[disjoint]", 0, 0, "disjoint | sliding | stream | rolling | half_window", "how the text is cut into windows") \
     AXIS(ppl, seq_len, I64, "[2048]", 2, SSMQ_MOST_TOKENS, "", "tokens of a window; of stream: of one prefill call") \
     ONE(ppl, stride, I64, "0", 0, SSMQ_MOST_TOKENS, "", "tokens between windows of sliding; 0: not set") \
     ONE(ppl, max_tokens, I64, "0", 0, 1099511627776, "", "tokens of the text that are used; 0: all") \
@@ -42,7 +42,7 @@
     AXIS(passkey, context_length, I64, "[1024, 2048, 4096]", 16, SSMQ_MOST_TOKENS, "", "exact tokens of a prompt") \
     AXIS(passkey, depth, F64, "[0.1, 0.5, 0.9]", 0, 1, "", "places of the needle, 0 start to 1 end") \
     ONE(passkey, n_trials, I64, "4", 1, SSMQ_MOST_REPEATS, "", "prompts a depth")                  \
-    ONE(passkey, prompt_template, TEXT, "demo-1", 0, 0, "demo-1 | landmark-1", "wording of the prompt; without this key landmark-1 for other models than the demo") \
+    ONE(passkey, prompt_template, TEXT, "demo-1", 0, 0, "demo-1 | landmark-1 | ruler-niah-1 | ruler-vt-1", "wording of the prompt; without this key landmark-1 for other models than the demo") \
     ONE(passkey, filler, TEXT, "grass", 0, 0, "grass | text", "what surrounds the needle")         \
     ONE(passkey, filler_text, TEXT, "\"\"", 0, 0, "", "UTF-8 file of filler: text")                \
     ONE(passkey, control, BOOL, "false", 0, 0, "", "also run each prompt without its needle")      \

@@ -102,7 +102,11 @@ static void set_skip(ssmq_trial *trial, const builder *b) {
                        "text has %" PRId64 " tokens, drift needs %" PRId64, used, drift);
         return;
     }
-    int64_t needed = trial->protocol == SSMQ_PROTOCOL_STREAM ? 2 : trial->context_length;
+    int64_t needed = trial->context_length;
+    if (trial->protocol == SSMQ_PROTOCOL_STREAM || trial->protocol == SSMQ_PROTOCOL_ROLLING) {
+        needed = 2;
+    }
+    if (trial->protocol == SSMQ_PROTOCOL_HALF_WINDOW) needed *= 2;
     if (used >= 0 && used < needed) {
         (void)snprintf(trial->skip, sizeof trial->skip,
                        "text has %" PRId64 " tokens, the window needs %" PRId64, used, needed);

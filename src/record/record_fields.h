@@ -58,17 +58,22 @@
     STR(SETTING, fallback, 96, "1", "what ran instead of what was asked for; empty if nothing")             \
     I64(SETTING, seed, "1", "seed of the trial")                                                            \
     STR(SETTING, generation, 48, "1", "decoding settings")                                                  \
-    STR(SETTING, protocol, 16, "1", "perplexity protocol: disjoint, sliding or stream")                     \
+    STR(SETTING, protocol, 16, "1", "perplexity protocol: disjoint, sliding, stream, rolling or half_window") \
     F64(RESULT, ppl, "1", "perplexity, exp(nll_mean)")                                                      \
     F64(RESULT, nll_mean, "nat", "mean negative log likelihood of a scored token")                          \
     F64(RESULT, nll_sum, "nat", "sum over scored tokens")                                                   \
     F64(RESULT, nll_sem, "nat", "standard error of nll_mean from window means")                             \
     I64(RESULT, n_tokens, "token", "scored tokens")                                                         \
+    I64(RESULT, n_words, "1", "white-space separated words of the scored text, as lm-evaluation-harness counts; of rolling") \
+    I64(RESULT, n_bytes, "byte", "UTF-8 bytes of the scored text, of its ids if ppl.max_tokens cuts it; of rolling") \
+    F64(RESULT, word_perplexity, "1", "exp(nll_sum / n_words)")                                             \
+    F64(RESULT, byte_perplexity, "1", "exp(nll_sum / n_bytes)")                                             \
+    F64(RESULT, bits_per_byte, "bit", "nll_sum / (n_bytes ln 2)")                                           \
     I64(RESULT, n_windows, "1", "windows of the protocol")                                                  \
     F64(MEASURED, runtime_s, "s", "wall time of the trial without loading weights")                           \
     F64(MEASURED, tokens_per_s, "token/s", "scored tokens over runtime_s")                                    \
     F64(MEASURED, reused_share, "1", "share of layer computations that earlier trials of the rank had done")  \
-    STR(SETTING, prompt_template_version, 32, "1", "passkey prompt template")                               \
+    STR(SETTING, prompt_template_version, 32, "1", "template of passkey prompts and prompts like them")     \
     STR(SETTING, prompt_template_hash, 72, "1", "SHA-256 of the template's parts and filler")               \
     STR(RESULT, prompt_hash, 72, "1", "SHA-256 of all prompt ids of the trial")                             \
     I64(RESULT, n_trials, "1", "passkey prompts")                                                           \
@@ -76,7 +81,7 @@
     F64(RESULT, accuracy, "1", "n_correct / n_trials")                                                      \
     F64(RESULT, accuracy_ci_low, "1", "lower end of the 95 % Wilson interval")                              \
     F64(RESULT, accuracy_ci_high, "1", "upper end of the 95 % Wilson interval")                             \
-    F64(RESULT, digit_accuracy, "1", "share of key digits that were right")                                 \
+    F64(RESULT, digit_accuracy, "1", "share of the key's digits (of ruler-vt: the names' letters) that were right") \
     F64(RESULT, answer_nll_mean, "nat", "mean negative log likelihood of an answer token")                  \
     F64(RESULT, answer_rank_mean, "1", "mean rank of the first answer token, 1 is best")                    \
     F64(RESULT, control_accuracy, "1", "accuracy on the same prompts without the needle")                   \

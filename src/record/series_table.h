@@ -11,6 +11,7 @@
     X("decode_ms", "ms", "time of each measured decode step, repeats one after another")                    \
     X("host_prefill_ms", "ms", "the same prefills by the host clock")                                       \
     X("nll_window", "nat", "mean negative log likelihood of each window")                                   \
+    X("nll_window_tokens", "token", "scored tokens of each window") \
     X("nll_bucket_mean", "nat", "mean negative log likelihood of positions [2^k, 2^(k+1)) in their window or stream") \
     X("nll_bucket_tokens", "token", "tokens in each of those buckets")                                      \
     X("kl_window", "nat", "mean KL(baseline || precision) of each window")                                  \
@@ -20,7 +21,7 @@
     X("passkey_depth", "1", "asked place of each prompt's needle, 0 start to 1 end")                        \
     X("passkey_key", "1", "key of each prompt")                                                             \
     X("passkey_correct", "1", "1 if the prompt was answered exactly")                                       \
-    X("passkey_digits", "1", "right digits of each prompt")                                                 \
+    X("passkey_digits", "1", "right digits (of ruler-vt: letters) of each prompt")                                                 \
     X("passkey_answer_nll", "nat", "mean negative log likelihood of each prompt's answer tokens")           \
     X("passkey_answer_rank", "1", "rank of each prompt's first answer token")                               \
     X("passkey_control", "1", "1 if the prompt without needle was answered exactly")                        \

@@ -51,7 +51,8 @@ static const task_row task_rows[] = {
     {"ppl",
      5,
      {AXIS_PROTOCOL, AXIS_PRECISION, AXIS_SCOPE, AXIS_CONTEXT, AXIS_SEED},
-     {"ppl", "nll_mean", "nll_sum", "nll_sem", "n_tokens", "tokens_per_s"}},
+     {"ppl", "nll_mean", "nll_sum", "nll_sem", "n_tokens", "word_perplexity", "byte_perplexity",
+      "bits_per_byte", "tokens_per_s"}},
     {"passkey",
      4,
      {AXIS_PRECISION, AXIS_SCOPE, AXIS_CONTEXT, AXIS_SEED},
@@ -130,8 +131,9 @@ static ssmq_status axis_find(axis *a, const coordinate *value, int32_t *out, ssm
 }
 
 ssmq_status cube_open(cube **out, ssmq_err *err) {
-    /* These three are always there, so that a reader may ask for one by name. */
-    static const char *const protocols[] = {"disjoint", "sliding", "stream"};
+    /* These are always there, so that a reader may ask for one by name. */
+    static const char *const protocols[] = {"disjoint", "sliding", "stream", "rolling",
+                                            "half_window"};
     ssmq_status status = SSMQ_OK;
     cube *c = NULL;
     *out = NULL;

@@ -9,7 +9,7 @@
  * / (root): a netCDF-4 data set, for xarray.open_dataset with either engine. Every axis of every
  * variable has an attached dimension scale; no compound, enumeration or boolean is here.
  *   coordinates
- *     protocol   text   disjoint, sliding, stream
+ *     protocol   text   disjoint, sliding, stream, rolling, half_window
  *     precision  text   in order of the rows
  *     scope      text   modules that are quantized, "none" for unquantized precisions
  *     context    int32  tokens, ascending: window (ppl), prompt (passkey) or prefill (profile)

@@ -9,6 +9,7 @@
 #include "grid/grid.h"
 #include "model/tokenizer.h"
 #include "record/record.h"
+#include "trial/text_counts.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,7 +22,8 @@ typedef struct ssmq_trial_inputs {
     const ssmq_tokenizer *tokenizer; /* NULL for random models: ids are drawn at random */
     const int32_t *text_ids;         /* of ppl.text; NULL if no trial needs it */
     int64_t n_text_ids;
-    const int32_t *filler_ids; /* of passkey.filler_text; NULL likewise */
+    ssmq_text_counts text_counts; /* of the text that text_ids are; n_words 0: not known */
+    const int32_t *filler_ids;    /* of passkey.filler_text; NULL likewise */
     int64_t n_filler_ids;
     const ssmq_inputs *inputs; /* hashes */
 } ssmq_trial_inputs;

@@ -199,14 +199,16 @@ static void lists_and_texts(void **state) {
            "@:2:35: sweep.tasks: value 5 equals value 4; each value once\n"
            "@:2:44: sweep.tasks: 6 values; at most 5\n");
     expect("ppl:\n  protocols: slide\n",
-           "@:2:14: ppl.protocols: \"slide\" is unknown; disjoint | sliding | stream\n");
+           "@:2:14: ppl.protocols: \"slide\" is unknown; disjoint | sliding | stream | "
+           "rolling | half_window\n");
     expect("model:\n  device: gpu\n",
            "@:2:11: model.device: \"gpu\" is unknown; auto | cpu | cuda | null\n");
     expect("model:\n  path: {a: b}\n",
            "@:2:9: model.path: is a mapping; a text, \"\" for an empty one\n");
     expect("model:\n  path: \"\"\n", "@:2:9: model.path: \"\" is empty; a path\n");
     expect("passkey:\n  prompt_template: demo-2\n",
-           "@:2:20: passkey.prompt_template: \"demo-2\" is unknown; demo-1 | landmark-1\n");
+           "@:2:20: passkey.prompt_template: \"demo-2\" is unknown; demo-1 | landmark-1 | "
+           "ruler-niah-1 | ruler-vt-1\n");
     expect("run:\n  run_id: ../x\n",
            "@:2:11: run.run_id: \"../x\" is not a plain file name; a name "
            "without \"/\", at most 127 bytes, not beginning with \"-\"\n");
