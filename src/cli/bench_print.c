@@ -40,6 +40,9 @@ void ssmq_bench_print_head(const ssmq_bench_about *about) {
     print_fact("CUDA ", facts->cuda);
     print_fact("cuBLASLt ", facts->cublaslt);
     (void)printf(", timer: %s\n", facts->timer);
+    if (about->settings->has_gemv) {
+        (void)printf("decode     products of up to 8 sequences by ssmq itself where they fit\n");
+    }
     if (about->ceilings_note[0] != '\0') {
         (void)printf("ceilings   none: %s\n\n", about->ceilings_note);
     } else {

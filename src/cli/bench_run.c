@@ -229,7 +229,8 @@ ssmq_status ssmq_bench_decode(const ssmq_runner *runner, const ssmq_bench_settin
         .result = out,
         .extent = {.n_sequences = B,
                    .max_segment_tokens = smaller(out->T, settings->segment_tokens),
-                   .is_timed = true},
+                   .is_timed = true,
+                   .has_gemv = settings->has_gemv},
         .n_steps = settings->n_steps,
     };
     return run(&b, err);

@@ -17,10 +17,10 @@ enum {
 };
 
 typedef struct ssmq_bench_settings {
-    int64_t n_repeat;       /* measured prefills; measured decode calls */
-    int64_t n_steps;        /* of a decode call */
-    int64_t segment_tokens; /* longest piece that the engine computes at once */
-    bool has_stages;
+    int64_t n_repeat;          /* measured prefills; measured decode calls */
+    int64_t n_steps;           /* of a decode call */
+    int64_t segment_tokens;    /* longest piece that the engine computes at once */
+    bool has_stages, has_gemv; /* as of ssmq_engine_extent */
 } ssmq_bench_settings;
 
 /* Times in ms of one prefill or of one decode step; NaN where there is none. */

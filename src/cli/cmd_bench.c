@@ -26,6 +26,7 @@ static const ssmq_option options[] = {
     {"repeat", 0, "N", false, "measured prefills and decode calls (default 20)"},
     {"steps", 0, "N", false, "steps of a decode call (default 64)"},
     {"segment", 0, "N", false, "tokens the engine computes at once (default as in trials, 2048)"},
+    {"gemv", 0, NULL, false, "decode of up to 8 sequences by our own products, not cuBLASLt's"},
     {"stages", 0, NULL, false, "also times the stages, in a pass of their own"},
     {"no-ceilings", 0, NULL, false, "does not measure copy bandwidth and GEMM rate"},
     {"format", 'f', "NAME", false, "table (default) or jsonl"},
@@ -86,6 +87,7 @@ static ssmq_status read_args(job *out, const ssmq_args *args, ssmq_err *err) {
     SSMQ_TRY(read_dtype(args, &out->state_dtype, err));
     SSMQ_TRY(read_format(args, &out->is_json, err));
     out->settings.has_stages = ssmq_args_get(args, "stages") != NULL;
+    out->settings.has_gemv = ssmq_args_get(args, "gemv") != NULL;
     out->has_ceilings = ssmq_args_get(args, "no-ceilings") == NULL;
     return SSMQ_OK;
 }

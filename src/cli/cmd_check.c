@@ -23,7 +23,7 @@ enum { N_OPTIONS = sizeof options / sizeof options[0] };
 static ssmq_status check_inputs(const ssmq_config *config, ssmq_err *err) {
     ssmq_loaded loaded;
     ssmq_grid grid;
-    SSMQ_TRY(ssmq_loaded_open(&loaded, config, true, err));
+    SSMQ_TRY(ssmq_loaded_open(&loaded, config, SSMQ_NEEDS_DEVICE, err));
     ssmq_status status = ssmq_grid_init(&grid, &loaded.config, &loaded.inputs, err);
     if (status == SSMQ_OK) ssmq_grid_free(&grid);
     ssmq_loaded_close(&loaded);

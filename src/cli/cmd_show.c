@@ -1,35 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cli/cmd_show.c - ssmq show: a run folder as tables, also while its sweep is running. */
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/args.h"
 #include "cli/commands.h"
 #include "cli/provenance.h"
 #include "cli/run_rows.h"
 #include "cli/trial_table.h"
+#include "cli/watch.h"
 
 static const size_t max_text_bytes = (size_t)1 << 30;
 
+enum { MAX_SECONDS = 86400 };
+
 static const ssmq_option options[] = {
+    {"watch", 'w', "SECONDS", false, "what a running sweep is doing, as often, until it ends"},
     {"help", 'h', NULL, false, "this text"},
 };
 enum { N_OPTIONS = sizeof options / sizeof options[0] };
-
-/* True if a sweep of this host holds the folder's lock; asks without taking it. */
-static bool is_running(const char *run_dir) {
-    char path[SSMQ_PATH_BYTES];
-    ssmq_err ignored = {0};
-    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (ssmq_path_join(path, run_dir, "lock", &ignored) != SSMQ_OK) return false;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    bool is_locked = fcntl(fd, F_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
-    (void)close(fd);
-    return is_locked;
-}
 
 static void add_line(ssmq_str *out, const char *name, const char *text) {
     if (text[0] != '\0') ssmq_str_addf(out, "%-9s %s\n", name, text);
@@ -63,7 +52,7 @@ static void add_provenance(ssmq_str *out, const char *run_dir) {
 static void add_state(ssmq_str *out, const ssmq_run_rows *rows) {
     size_t by_status[SSMQ_N_STATUSES] = {0};
     size_t n_left = rows->n_planned - rows->n;
-    bool runs = is_running(rows->run_dir);
+    bool runs = ssmq_run_is_running(rows->run_dir);
     for (size_t i = 0; i < rows->n; i++) by_status[rows->finished[i]->status]++;
     ssmq_str_addf(out, "%-9s ", "state");
     if (runs) {
@@ -113,22 +102,10 @@ static ssmq_status add_all(ssmq_str *out, const ssmq_run_rows *rows, ssmq_trial_
     return ssmq_str_check(out, "table", err);
 }
 
-ssmq_status ssmq_command_show(int argc, const char *const *argv, ssmq_err *err) {
-    ssmq_args args;
-    const char *run_dir = NULL;
+static ssmq_status show_all(const char *run_dir, ssmq_err *err) {
     ssmq_run_rows rows;
     ssmq_trial_list list = {0};
     ssmq_str text;
-    SSMQ_TRY(ssmq_args_parse(&args, options, N_OPTIONS, argc, argv, err));
-    if (ssmq_args_get(&args, "help") != NULL) {
-        (void)printf("usage: ssmq show RUN\n\n"
-                     "State and results of a run folder, a table a task and the reasons of trials "
-                     "that failed or were\nskipped. Reads the journals and changes nothing, also "
-                     "while a sweep is at work.\n\n");
-        ssmq_args_print_help(options, N_OPTIONS);
-        return SSMQ_OK;
-    }
-    SSMQ_TRY(ssmq_args_positional(&args, "RUN", &run_dir, err));
     SSMQ_TRY(ssmq_run_rows_open(&rows, run_dir, err));
     ssmq_str_init(&text, max_text_bytes);
     ssmq_status status = add_all(&text, &rows, &list, err);
@@ -137,4 +114,22 @@ ssmq_status ssmq_command_show(int argc, const char *const *argv, ssmq_err *err) 
     ssmq_trial_list_free(&list);
     ssmq_run_rows_close(&rows);
     return status;
+}
+
+ssmq_status ssmq_command_show(int argc, const char *const *argv, ssmq_err *err) {
+    ssmq_args args;
+    const char *run_dir = NULL;
+    SSMQ_TRY(ssmq_args_parse(&args, options, N_OPTIONS, argc, argv, err));
+    if (ssmq_args_get(&args, "help") != NULL) {
+        (void)printf("usage: ssmq show RUN [--watch SECONDS]\n\n"
+                     "State and results of a run folder, a table a task and the reasons of trials "
+                     "that failed or were\nskipped. Reads the journals and changes nothing, also "
+                     "while a sweep is at work.\n\n");
+        ssmq_args_print_help(options, N_OPTIONS);
+        return SSMQ_OK;
+    }
+    SSMQ_TRY(ssmq_args_positional(&args, "RUN", &run_dir, err));
+    int64_t every_s = 0;
+    SSMQ_TRY(ssmq_args_i64(&args, "watch", 1, MAX_SECONDS, &every_s, err));
+    return every_s > 0 ? ssmq_watch(run_dir, every_s, err) : show_all(run_dir, err);
 }

@@ -15,13 +15,13 @@ extern "C" {
     X(info, "[--model DIR] [--fields]",                                                            \
       "devices, library versions, checkpoint shapes, modules in scope")                            \
     X(check, "--config F", "validates a configuration without running it")                         \
-    X(plan, "--config F [--ranks N]", "the grid as CSV, and its cost")                             \
+    X(plan, "--config F [--ranks N [--simulate]]", "the grid as CSV, and its cost")                \
     X(tokenize, "--model DIR [--decode] [FILE]", "text to ids, one a line, or back")               \
     X(score, "--model DIR (--text F | --ids F)", "negative log likelihood of each token")          \
     X(generate, "--model DIR --prompt T [-n N]", "greedy text")                                    \
     X(bench, "[--model DIR] [--prefill LIST] [--batch LIST]",                                      \
       "speed and memory beside what the device could do")                                          \
-    X(show, "RUN", "a run folder as a table")                                                      \
+    X(show, "RUN [--watch SECONDS]", "a run folder as a table, or what its sweep is doing")        \
     X(merge, "RUN", "rebuilds metrics.jsonl and results.h5 from the journals")                     \
     X(export, "RUN --format md|csv|jsonl|sql", "the trials of a run in another form")
 

@@ -5,12 +5,12 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "cli/merge.h"
 #include "cli/progress.h"
+#include "cli/sched_trials.h"
 #include "sched/sched.h"
 
 enum { ROOT = 0, PROGRESS_BYTES = 256 };
@@ -20,14 +20,17 @@ static const int64_t turn_ns = 50000000;
 /* With other ranks, the mailbox of the root's worker is looked at this often. */
 static const int64_t mailbox_turn_ns = 1000000;
 static const int64_t progress_every_ns = 5000000000;
-/* results.h5 of a running sweep is at most this old when something new has finished. */
+/* results.h5 of a running sweep is at most this old when something new has finished; or so many
+ * times as old as merging took, since ranks that finish meanwhile wait for it. */
 static const int64_t merge_every_ns = 30000000000;
+static const int64_t merge_pause = 200;
 static const double ns_per_s = 1e9;
 
 typedef struct ssmq_coordinator {
     ssmq_coordinate setup;
     ssmq_coordinate_result *result;
     ssmq_sched *sched;
+    bool is_shuffled; /* costs are drawn at random */
     bool *is_idle;    /* [size] asked and got nothing yet */
     bool *is_stopped; /* [size] told to stop, or retired */
     int size;
@@ -64,6 +67,7 @@ static ssmq_status serve_idle(coordinator *c, ssmq_err *err) {
     return SSMQ_OK;
 }
 
+/* -1: none of this session's. */
 static int64_t todo_index(const coordinator *c, int64_t trial_idx) {
     /* todo is in grid order. */
     size_t low = 0;
@@ -76,7 +80,7 @@ static int64_t todo_index(const coordinator *c, int64_t trial_idx) {
             high = middle;
         }
     }
-    return (int64_t)low;
+    return low < c->setup.n_todo && c->setup.todo[low].trial_idx == trial_idx ? (int64_t)low : -1;
 }
 
 static void give_up_if_asked(coordinator *c) {
@@ -91,7 +95,15 @@ static void give_up_if_asked(coordinator *c) {
 
 static void take_finished(coordinator *c, int rank, const ssmq_message *message) {
     ssmq_status status = (ssmq_status)message->value;
-    ssmq_sched_finished(c->sched, rank, todo_index(c, message->trial_idx));
+    const int64_t i = todo_index(c, message->trial_idx);
+    /* A trial that failed says nothing about those that will not. */
+    const double seconds = status == SSMQ_OK && !c->is_shuffled ? message->runtime_s : -1.0;
+    const double load_s = message->seconds - message->runtime_s;
+    if (!ssmq_sched_finished(c->sched, rank, i, seconds, load_s)) {
+        ssmq_log(SSMQ_LOG_WARN, "rank %d reports a trial that it was not given: %" PRId64, rank,
+                 message->trial_idx);
+        return;
+    }
     c->n_finished++;
     bool is_failed = status != SSMQ_OK && status != SSMQ_SKIP;
     c->n_failed += is_failed;
@@ -168,8 +180,8 @@ static void show_progress(coordinator *c) {
         .n_done = c->setup.n_done_before + state.n_finished,
         .n_total = c->setup.n_done_before + c->setup.n_todo,
         .n_failed = c->setup.n_failed_before + c->n_failed,
-        .cost_done = state.cost_finished,
-        .cost_total = state.cost_finished + state.cost_in_flight + state.cost_waiting,
+        .cost_done = state.finished_s,
+        .cost_total = state.finished_s + state.in_flight_s + state.waiting_s,
         .elapsed_s = (double)(now_ns - c->start_ns) / ns_per_s,
         .n_ranks_busy = (int)state.n_in_flight,
         .n_ranks = c->size,
@@ -188,8 +200,10 @@ static void merge_now_and_then(coordinator *c) {
     if (ssmq_merge(c->setup.run_dir, &counts, &err) != SSMQ_OK) {
         ssmq_log_err(SSMQ_LOG_WARN, &err);
     }
+    const int64_t end_ns = ssmq_now_ns();
+    const int64_t pause_ns = merge_pause * (end_ns - now_ns);
     c->n_merged = c->n_finished;
-    c->next_merge_ns = ssmq_now_ns() + merge_every_ns;
+    c->next_merge_ns = end_ns + (pause_ns > merge_every_ns ? pause_ns : merge_every_ns);
 }
 
 static ssmq_status run(coordinator *c, ssmq_err *err) {
@@ -204,30 +218,27 @@ static ssmq_status run(coordinator *c, ssmq_err *err) {
     return SSMQ_OK;
 }
 
-/* Trials of equal precision and scope share loaded weights. A checksum is enough: a collision costs
- * one needless wish to stay, never a wrong result. */
-static uint32_t class_of(const ssmq_trial *trial) {
-    uint32_t crc = ssmq_crc32c(0, trial->precision.name, sizeof trial->precision.name);
-    return ssmq_crc32c(crc, trial->scope, sizeof trial->scope);
-}
-
 static ssmq_status open_sched(coordinator *c, ssmq_err *err) {
     const ssmq_coordinate *setup = &c->setup;
     ssmq_sched_trial *trials = NULL;
     /* Random costs, longest first: for showing that the order changes no result. */
-    bool is_shuffled = strcmp(setup->config->sweep.order, "shuffled") == 0;
+    c->is_shuffled = strcmp(setup->config->sweep.order, "shuffled") == 0;
     bool is_grid = strcmp(setup->config->sweep.order, "grid") == 0;
     ssmq_rng rng = ssmq_rng_from_seed((uint64_t)ssmq_now_ns());
     SSMQ_TRY(ssmq_calloc(&trials, setup->n_todo, sizeof *trials, err));
     for (size_t i = 0; i < setup->n_todo; i++) {
         const ssmq_trial *trial = &setup->grid->trials[setup->todo[i].trial_idx];
-        trials[i].cost = trial->cost;
-        if (is_shuffled) trials[i].cost = ssmq_rng_f64(&rng);
-        trials[i].class_ = class_of(trial);
+        trials[i] = ssmq_sched_trial_of(trial);
+        if (c->is_shuffled) trials[i].cost = ssmq_rng_f64(&rng);
     }
     ssmq_status status = ssmq_sched_open(&c->sched, trials, setup->n_todo, c->size,
                                          is_grid ? SSMQ_ORDER_GRID : SSMQ_ORDER_COST, err);
     ssmq_free(trials);
+    for (size_t i = 0; status == SSMQ_OK && !c->is_shuffled && i < setup->n_done_ok; i++) {
+        const ssmq_task_done *done = &setup->done[i];
+        const ssmq_sched_trial trial = ssmq_sched_trial_of(&setup->grid->trials[done->trial_idx]);
+        ssmq_sched_learn(c->sched, trial.group, trial.cost, done->runtime_s);
+    }
     return status;
 }
 

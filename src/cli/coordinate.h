@@ -21,6 +21,12 @@ typedef struct ssmq_task_order {
     int64_t attempt; /* 1 for the first */
 } ssmq_task_order;
 
+/* A trial of an earlier session that went well. */
+typedef struct ssmq_task_done {
+    int64_t trial_idx;
+    double runtime_s; /* without loading; negative: not known */
+} ssmq_task_done;
+
 typedef struct ssmq_coordinate {
     const ssmq_config *config;
     const ssmq_grid *grid;
@@ -29,7 +35,9 @@ typedef struct ssmq_coordinate {
     ssmq_mailbox *mailbox; /* of the root's worker */
     const ssmq_task_order *todo;
     size_t n_todo;
-    size_t n_done_before; /* finished in earlier sessions */
+    const ssmq_task_done *done; /* for estimates */
+    size_t n_done_ok;
+    size_t n_done_before; /* finished in earlier sessions, well or not */
     size_t n_failed_before;
     const volatile sig_atomic_t *stop_signal; /* not 0: a signal asked to stop */
 } ssmq_coordinate;

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 
-enum { MAX_TEXT_BYTES = 1 << 30 };
+enum { MAX_TEXT_BYTES = 1 << 30, USUAL_TOKEN_BYTES = 4 };
 
 ssmq_status ssmq_device_find(const ssmq_engine_api **out, const char *device, bool needs_device,
                              ssmq_err *err) {
@@ -111,16 +111,46 @@ static ssmq_status open_texts(ssmq_loaded *loaded, ssmq_err *err) {
     return SSMQ_OK;
 }
 
-static ssmq_status open_parts(ssmq_loaded *out, bool needs_device, ssmq_err *err) {
-    SSMQ_TRY(ssmq_device_find(&out->engine_api, out->config.model.device, needs_device, err));
-    SSMQ_TRY(ssmq_model_open(&out->model, out->config.model.path, err));
+/* A published shape alone; no weight is drawn. */
+static ssmq_status open_shape(ssmq_loaded *loaded, ssmq_err *err) {
+    const ssmq_config *config = &loaded->config;
+    ssmq_inputs *inputs = &loaded->inputs;
+    char *text = NULL;
+    size_t n_bytes = 0;
+    SSMQ_TRY(ssmq_shape_read(&inputs->shape, config->model.path, err));
+    ssmq_field_set(inputs->model_name, sizeof inputs->model_name, config->model.path);
+    ssmq_field_set(inputs->tokenizer_sha256, sizeof inputs->tokenizer_sha256, "unknown");
+    if (!has_text_task(config)) return SSMQ_OK;
+    SSMQ_TRY(ssmq_file_read(&text, &n_bytes, config->ppl.text, MAX_TEXT_BYTES, err));
+    ssmq_free(text);
+    inputs->text_tokens = (int64_t)n_bytes / USUAL_TOKEN_BYTES;
+    return SSMQ_OK;
+}
+
+static ssmq_status open_model(ssmq_loaded *loaded, ssmq_err *err) {
+    ssmq_inputs *inputs = &loaded->inputs;
+    SSMQ_TRY(ssmq_model_open(&loaded->model, loaded->config.model.path, err));
+    inputs->shape = loaded->model->shape;
+    ssmq_field_set(inputs->model_name, sizeof inputs->model_name, loaded->model->name);
+    ssmq_field_set(inputs->model_sha256, sizeof inputs->model_sha256, loaded->model->sha256);
+    SSMQ_TRY(open_tokenizer(loaded, err));
+    return open_texts(loaded, err);
+}
+
+static ssmq_status open_parts(ssmq_loaded *out, ssmq_need need, ssmq_err *err) {
+    const char *device = out->config.model.device;
+    const bool is_cuda = strcmp(device, "cuda") == 0;
     ssmq_inputs *inputs = &out->inputs;
-    inputs->shape = out->model->shape;
-    ssmq_field_set(inputs->model_name, sizeof inputs->model_name, out->model->name);
-    ssmq_field_set(inputs->model_sha256, sizeof inputs->model_sha256, out->model->sha256);
-    ssmq_field_set(inputs->device, sizeof inputs->device, out->engine_api->name);
-    SSMQ_TRY(open_tokenizer(out, err));
-    SSMQ_TRY(open_texts(out, err));
+    if (need != SSMQ_NEEDS_SHAPE || !is_cuda || ssmq_engine_find(device) != NULL) {
+        SSMQ_TRY(ssmq_device_find(&out->engine_api, device, need == SSMQ_NEEDS_DEVICE, err));
+        device = out->engine_api->name;
+    }
+    ssmq_field_set(inputs->device, sizeof inputs->device, device);
+    if (need == SSMQ_NEEDS_SHAPE && ssmq_model_path_is_random(out->config.model.path)) {
+        SSMQ_TRY(open_shape(out, err));
+    } else {
+        SSMQ_TRY(open_model(out, err));
+    }
     out->trial = (ssmq_trial_inputs){
         .config = &out->config,
         .model = out->model,
@@ -135,11 +165,11 @@ static ssmq_status open_parts(ssmq_loaded *out, bool needs_device, ssmq_err *err
     return SSMQ_OK;
 }
 
-ssmq_status ssmq_loaded_open(ssmq_loaded *out, const ssmq_config *config, bool needs_device,
+ssmq_status ssmq_loaded_open(ssmq_loaded *out, const ssmq_config *config, ssmq_need need,
                              ssmq_err *err) {
     memset(out, 0, sizeof *out);
     out->config = *config;
-    ssmq_status status = open_parts(out, needs_device, err);
+    ssmq_status status = open_parts(out, need, err);
     if (status != SSMQ_OK) ssmq_loaded_close(out);
     return status;
 }

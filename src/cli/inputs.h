@@ -16,22 +16,29 @@ extern "C" {
 
 typedef struct ssmq_loaded {
     ssmq_config config;
-    ssmq_model *model;
-    ssmq_tokenizer *tokenizer; /* NULL for random models */
-    ssmq_ids text;             /* of ppl.text; empty if no task needs it */
-    ssmq_ids filler;           /* of passkey.filler_text; likewise */
-    ssmq_text_counts counts;   /* of the text as far as it is used */
-    const ssmq_engine_api *engine_api;
+    ssmq_model *model;                 /* NULL: SSMQ_NEEDS_SHAPE of a published shape */
+    ssmq_tokenizer *tokenizer;         /* NULL for random models */
+    ssmq_ids text;                     /* of ppl.text; empty if no task needs it */
+    ssmq_ids filler;                   /* of passkey.filler_text; likewise */
+    ssmq_text_counts counts;           /* of the text as far as it is used */
+    const ssmq_engine_api *engine_api; /* NULL: SSMQ_NEEDS_SHAPE, and not in this build */
     ssmq_inputs inputs;
     ssmq_trial_inputs trial; /* views of the above, for trials */
 } ssmq_loaded;
 
-/* Opens what the configuration names and checks that it fits together; writes nothing. Without
- * needs_device an engine of this build will do, though no device of its kind is here.
+/* How much must be here. */
+typedef enum ssmq_need {
+    SSMQ_NEEDS_DEVICE, /* everything that trials need */
+    SSMQ_NEEDS_BUILD,  /* an engine of this build, though no device of its kind is here */
+    SSMQ_NEEDS_SHAPE   /* neither; and a published shape ("random:...") stands for a checkpoint that
+                          is not here: the tokens of a text are then estimated from its bytes */
+} ssmq_need;
+
+/* Opens what the configuration names and checks that it fits together; writes nothing.
  * Owns: *out, release with ssmq_loaded_close(). *out must stay where it is.
  * Fails: CONFIG (one line that names the file), NOMEM, IO. */
 SSMQ_MUST_USE ssmq_status ssmq_loaded_open(ssmq_loaded *out, const ssmq_config *config,
-                                           bool needs_device, ssmq_err *err);
+                                           ssmq_need need, ssmq_err *err);
 void ssmq_loaded_close(ssmq_loaded *loaded);
 
 /* The engine that a device name means: auto takes a GPU if one works.

@@ -13,10 +13,11 @@
 #include "cli/commands.h"
 #include "cli/plan.h"
 #include "cli/provenance.h"
+#include "cli/rows_ahead.h"
 #include "journal/journal.h"
 #include "store/store.h"
 
-enum { LINE_MAX_BYTES = 1 << 20, FLUSH_BYTES = 1 << 18, FILE_MODE = 0666 };
+enum { FILE_MODE = 0666 };
 
 /* Finished trials of a run, in the order of its plan. */
 typedef struct rows {
@@ -24,60 +25,59 @@ typedef struct rows {
     const ssmq_replay *replay;
     const ssmq_journal_entry **entries;
     size_t n;
+    ssmq_rows_ahead *ahead;
 } rows;
 
 static ssmq_status get_row(void *context, size_t i, ssmq_record *record, ssmq_samples *samples,
                            ssmq_err *err) {
-    const rows *all = context;
-    return ssmq_replay_get(all->replay, all->run_dir, all->entries[i], record, samples, err);
+    rows *all = context;
+    (void)i;
+    return ssmq_rows_ahead_next(all->ahead, record, samples, err);
 }
 
-static ssmq_status write_lines(const rows *all, int fd, const char *path, ssmq_str *lines,
-                               ssmq_err *err) {
-    for (size_t i = 0; i < all->n; i++) {
-        ssmq_record record;
-        ssmq_samples samples = {0};
-        SSMQ_TRY(get_row((void *)all, i, &record, &samples, err));
-        ssmq_samples_free(&samples);
-        ssmq_record_add_json(&record, lines);
-        ssmq_str_add(lines, "\n", 1);
-        if (lines->n_bytes < FLUSH_BYTES && i + 1 < all->n) continue;
-        SSMQ_TRY(ssmq_str_check(lines, path, err));
-        SSMQ_TRY(ssmq_fd_write(fd, lines->text, lines->n_bytes, path, err));
-        ssmq_str_clear(lines);
-    }
-    return SSMQ_OK;
+static ssmq_status write_store(rows *all, size_t n_planned, ssmq_err *err) {
+    char path[SSMQ_PATH_BYTES];
+    ssmq_provenance provenance;
+    SSMQ_TRY(ssmq_path_join(path, all->run_dir, "results.h5", err));
+    SSMQ_TRY(ssmq_provenance_read(&provenance, all->run_dir, err));
+    ssmq_store_rows store_rows = {
+        .n_rows = all->n, .get = get_row, .context = all, .n_planned = n_planned};
+    ssmq_status status =
+        ssmq_store_write(path, &store_rows, provenance.facts, provenance.n_facts, err);
+    ssmq_provenance_free(&provenance);
+    return status;
 }
 
-static ssmq_status write_metrics(const rows *all, ssmq_err *err) {
+static ssmq_status write_rows(rows *all, size_t n_planned, int lines_fd, const char *lines_path,
+                              ssmq_err *err) {
+    const ssmq_rows_ahead_setup setup = {
+        .replay = all->replay,
+        .run_dir = all->run_dir,
+        .entries = all->entries,
+        .n = all->n,
+        .lines_fd = lines_fd,
+        .lines_path = lines_path,
+    };
+    SSMQ_TRY(ssmq_rows_ahead_open(&all->ahead, &setup, err));
+    ssmq_status status = write_store(all, n_planned, err);
+    ssmq_rows_ahead_close(all->ahead);
+    return status;
+}
+
+/* Both files in one pass: records become lines on their way to results.h5. */
+static ssmq_status write_files(rows *all, size_t n_planned, ssmq_err *err) {
     char path[SSMQ_PATH_BYTES];
     char tmp_path[SSMQ_PATH_BYTES];
     SSMQ_TRY(ssmq_path_join(path, all->run_dir, "metrics.jsonl", err));
     SSMQ_TRY(ssmq_path_join(tmp_path, all->run_dir, "metrics.jsonl.tmp", err));
     int fd = open(tmp_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
     if (fd < 0) return SSMQ_FAIL(err, IO, "%s: cannot create: %s", tmp_path, strerror(errno));
-    ssmq_str lines;
-    ssmq_str_init(&lines, FLUSH_BYTES + LINE_MAX_BYTES);
-    ssmq_status status = write_lines(all, fd, tmp_path, &lines, err);
-    ssmq_str_free(&lines);
+    ssmq_status status = write_rows(all, n_planned, fd, tmp_path, err);
     if (close(fd) != 0 && status == SSMQ_OK) {
         status = SSMQ_FAIL(err, IO, "%s: cannot close: %s", tmp_path, strerror(errno));
     }
     if (status == SSMQ_OK) status = ssmq_file_commit(tmp_path, path, err);
     if (status != SSMQ_OK) (void)unlink(tmp_path);
-    return status;
-}
-
-static ssmq_status write_store(const rows *all, size_t n_planned, ssmq_err *err) {
-    char path[SSMQ_PATH_BYTES];
-    ssmq_provenance provenance;
-    SSMQ_TRY(ssmq_path_join(path, all->run_dir, "results.h5", err));
-    SSMQ_TRY(ssmq_provenance_read(&provenance, all->run_dir, err));
-    ssmq_store_rows store_rows = {
-        .n_rows = all->n, .get = get_row, .context = (void *)all, .n_planned = n_planned};
-    ssmq_status status =
-        ssmq_store_write(path, &store_rows, provenance.facts, provenance.n_facts, err);
-    ssmq_provenance_free(&provenance);
     return status;
 }
 
@@ -107,9 +107,7 @@ ssmq_status ssmq_merge(const char *run_dir, ssmq_run_counts *counts, ssmq_err *e
         all.entries[all.n++] = entry;
         count(counts, entry);
     }
-    SSMQ_TRY_OR(write_metrics(&all, err), free_entries);
-    SSMQ_TRY_OR(write_store(&all, counts->n_planned, err), free_entries);
-free_entries:
+    status = write_files(&all, counts->n_planned, err);
     ssmq_free((void *)all.entries);
 free_replay:
     ssmq_replay_free(&replay);

@@ -6,9 +6,10 @@
 #include "base/file.h"
 #include "base/mem.h"
 
-static const char header[] = "trial_idx,trial_id,task,protocol,precision,scope,context_length,"
-                             "stride,batch_size,gen_len,seed,cost,weight_bytes,state_bytes,"
-                             "activation_bytes,workspace_bytes,device_bytes,skip,trial_key\n";
+static const char header[] =
+    "trial_idx,trial_id,task,protocol,precision,scope,context_length,"
+    "stride,batch_size,gen_len,seed,cost_s,load_cost_s,weight_bytes,state_bytes,"
+    "activation_bytes,workspace_bytes,device_bytes,skip,trial_key\n";
 
 /* RFC 4180: quoted, so that scopes and reasons may hold commas. */
 static void add_text(ssmq_str *out, const char *text) {
@@ -61,7 +62,7 @@ ssmq_status ssmq_plan_write(const ssmq_grid *grid, const ssmq_loaded *loaded, ss
         add_number(out, trial->batch_size);
         add_number(out, trial->gen_len);
         add_number(out, trial->seed);
-        ssmq_str_addf(out, "%.6g,", trial->cost);
+        ssmq_str_addf(out, "%.6g,%.6g,", trial->cost_s, trial->load_cost_s);
         add_sizes(out, trial, loaded);
         add_text(out, trial->skip);
         ssmq_str_addf(out, "\"%s\"\n", trial->key);

@@ -9,6 +9,7 @@
 
 /* A trial that took its process down this often is left alone. */
 enum { MAX_CRASHES = 2 };
+static const double s_per_ms = 1e-3;
 
 static bool has_outcome(const ssmq_journal_entry *entry, const ssmq_todo_wish *wish) {
     if (entry == NULL || entry->status == SSMQ_N_STATUSES) return false;
@@ -21,6 +22,10 @@ static ssmq_status sort_out(ssmq_todo *out, const ssmq_replay *replay, int64_t t
     const ssmq_journal_entry *entry = ssmq_replay_find(replay, context->grid->trials[trial_idx].id);
     if (has_outcome(entry, wish)) {
         out->n_done++;
+        if (entry->status == SSMQ_OK) {
+            out->done[out->n_done_ok++] =
+                (ssmq_task_done){trial_idx, (double)entry->duration_ms * s_per_ms};
+        }
         out->n_failed += entry->status != SSMQ_OK && entry->status != SSMQ_SKIP;
         return SSMQ_OK;
     }
@@ -51,6 +56,7 @@ ssmq_status ssmq_todo_init(ssmq_todo *out, const char *run_dir, const ssmq_todo_
                  (long long)replay.n_bad_lines);
     }
     SSMQ_TRY_OR(ssmq_calloc(&out->orders, grid->n_trials, sizeof *out->orders, err), free_replay);
+    SSMQ_TRY_OR(ssmq_calloc(&out->done, grid->n_trials, sizeof *out->done, err), free_replay);
     /* Both grids are in the same order; the selected one is a part of the other. */
     for (size_t i = 0, s = 0; i < grid->n_trials && s < selected->n_trials; i++) {
         if (strcmp(grid->trials[i].id, selected->trials[s].id) != 0) continue;
@@ -65,5 +71,6 @@ free_replay:
 
 void ssmq_todo_free(ssmq_todo *todo) {
     ssmq_free(todo->orders);
+    ssmq_free(todo->done);
     memset(todo, 0, sizeof *todo);
 }

@@ -15,6 +15,8 @@ extern "C" {
 typedef struct ssmq_todo {
     ssmq_task_order *orders; /* in grid order */
     size_t n;
+    ssmq_task_done *done; /* [n_done_ok] selected trials that went well */
+    size_t n_done_ok;
     size_t n_done;   /* selected trials that have an outcome already */
     size_t n_failed; /* of those, neither ok nor skipped */
 } ssmq_todo;

@@ -17,12 +17,16 @@ extern "C" {
 typedef struct ssmq_run_rows {
     char run_dir[SSMQ_PATH_BYTES];
     ssmq_replay replay;
+    ssmq_replay_reader *reader;
     const ssmq_journal_entry **finished; /* [n] in the order of the plan */
     size_t n;
     size_t n_planned;
     size_t n_begun; /* begun and not finished: running, or lost with their process */
 } ssmq_run_rows;
 
+/* The path of a run folder's plan.csv.  Fails: CONFIG (no run folder). */
+SSMQ_MUST_USE ssmq_status ssmq_run_plan_path(char out[SSMQ_PATH_BYTES], const char *run_dir,
+                                             ssmq_err *err);
 /* Owns: *out, ssmq_run_rows_close().  Fails: CONFIG (not a run folder), IO, NOMEM. */
 SSMQ_MUST_USE ssmq_status ssmq_run_rows_open(ssmq_run_rows *out, const char *run_dir,
                                              ssmq_err *err);

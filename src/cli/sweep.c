@@ -27,6 +27,7 @@
 
 enum {
     ROOT = 0,
+    HOST_BYTES = 256,
     /* A killed sweep's ranks may hold their journals for a moment longer than its root its lock. */
     JOURNAL_TRIES = 50
 };
@@ -41,7 +42,7 @@ typedef struct sweep {
     ssmq_config config;
     ssmq_loaded loaded;
     ssmq_grid grid;
-    ssmq_grid selected;     /* what --only keeps of it */
+    ssmq_grid selected;     /* what --only keeps of it; without, the same trials */
     ssmq_run_folder folder; /* root */
     char run_dir[SSMQ_PATH_BYTES];
     ssmq_worker_context worker;
@@ -103,16 +104,44 @@ static ssmq_status read_config(sweep *s, ssmq_err *err) {
     return ssmq_comm_broadcast(s->comm, &s->config, sizeof s->config, err);
 }
 
+/* The same paths may be other files on another host: what the root has read is what counts. */
+static ssmq_status compare_inputs(sweep *s, ssmq_err *err) {
+    const ssmq_inputs *mine = &s->loaded.inputs;
+    ssmq_inputs of_root = *mine;
+    char host[HOST_BYTES] = "";
+    SSMQ_TRY(ssmq_comm_broadcast(s->comm, &of_root, sizeof of_root, err));
+    const struct {
+        const char *name, *mine, *of_root;
+    } texts[] = {
+        {"model.path", mine->model_sha256, of_root.model_sha256},
+        {"tokenizer.json", mine->tokenizer_sha256, of_root.tokenizer_sha256},
+        {"ppl.text", mine->text_sha256, of_root.text_sha256},
+        {"passkey.filler_text", mine->filler_sha256, of_root.filler_sha256},
+        {"model.device", mine->device, of_root.device},
+    };
+    ssmq_status status = SSMQ_OK;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0] && status == SSMQ_OK; i++) {
+        if (strcmp(texts[i].mine, texts[i].of_root) == 0) continue;
+        (void)gethostname(host, sizeof host - 1);
+        status = SSMQ_FAIL(err, CONFIG, "%s: rank %d on %s has %s, rank 0 has %s", texts[i].name,
+                           ssmq_comm_rank(s->comm), host, texts[i].mine, texts[i].of_root);
+    }
+    return ssmq_comm_agree(s->comm, status, err);
+}
+
 static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
-    ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, true, err);
+    ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, SSMQ_NEEDS_DEVICE, err);
+    SSMQ_TRY(ssmq_comm_agree(s->comm, status, err));
+    SSMQ_TRY(compare_inputs(s, err));
     if (status == SSMQ_OK) {
         status = ssmq_grid_init(&s->grid, &s->config, &s->loaded.inputs, err);
     }
-    if (status == SSMQ_OK) {
-        status = ssmq_grid_init(&s->selected, &s->config, &s->loaded.inputs, err);
-    }
     const char *only = ssmq_args_get(&s->args, "only");
-    if (status == SSMQ_OK && only != NULL) status = ssmq_grid_only(&s->selected, only, err);
+    if (status == SSMQ_OK && only == NULL) s->selected = s->grid;
+    if (status == SSMQ_OK && only != NULL) {
+        status = ssmq_grid_init(&s->selected, &s->config, &s->loaded.inputs, err);
+        if (status == SSMQ_OK) status = ssmq_grid_only(&s->selected, only, err);
+    }
     return ssmq_comm_agree(s->comm, status, err);
 }
 
@@ -200,6 +229,8 @@ static ssmq_status open_coordinator(sweep *s, ssmq_err *err) {
         .mailbox = s->mailbox,
         .todo = s->todo.orders,
         .n_todo = s->todo.n,
+        .done = s->todo.done,
+        .n_done_ok = s->todo.n_done_ok,
         .n_done_before = s->todo.n_done,
         .n_failed_before = s->todo.n_failed,
         .stop_signal = &g_stop_signal,
@@ -305,8 +336,8 @@ static void close_all(sweep *s) {
     ssmq_coordinator_close(s->coordinator);
     ssmq_mailbox_close(s->mailbox);
     ssmq_todo_free(&s->todo);
+    if (s->selected.trials != s->grid.trials) ssmq_grid_free(&s->selected);
     ssmq_grid_free(&s->grid);
-    ssmq_grid_free(&s->selected);
     ssmq_loaded_close(&s->loaded);
     if (is_root(s)) ssmq_run_folder_close(&s->folder);
 }

@@ -41,9 +41,11 @@ static ssmq_status note_finished(ssmq_worker_context *context, const ssmq_record
     return ssmq_journal_finished(context->journal, record, samples, err);
 }
 
-/* One trial from its started line to its finished line. *outcome is the trial's status. */
+/* One trial from its started line to its finished line. *outcome and *runtime_s are the record's
+ * status and runtime_s. */
 static ssmq_status run_trial(ssmq_worker_context *context, ssmq_worker *worker,
-                             const ssmq_message *order, ssmq_status *outcome, ssmq_err *err) {
+                             const ssmq_message *order, ssmq_status *outcome, double *runtime_s,
+                             ssmq_err *err) {
     const ssmq_trial *trial = &context->grid->trials[order->trial_idx];
     ssmq_record record;
     ssmq_samples samples = {0};
@@ -55,6 +57,7 @@ static ssmq_status run_trial(ssmq_worker_context *context, ssmq_worker *worker,
     describe_run(context, order->value, &record);
     ssmq_field_set(record.started_utc, sizeof record.started_utc, started);
     if (!ssmq_status_from_name(record.status, outcome)) *outcome = SSMQ_INTERNAL;
+    *runtime_s = record.runtime_s;
     ssmq_err journal_err = {0};
     ssmq_status noted = note_finished(context, &record, &samples, &journal_err);
     ssmq_samples_free(&samples);
@@ -77,7 +80,7 @@ static ssmq_status work(ssmq_worker_context *context, ssmq_worker *worker, ssmq_
                    err);
         ssmq_status outcome = SSMQ_OK;
         int64_t start_ns = ssmq_now_ns();
-        ssmq_status status = run_trial(context, worker, &order, &outcome, err);
+        ssmq_status status = run_trial(context, worker, &order, &outcome, &say.runtime_s, err);
         say.kind = SSMQ_WORD_FINISHED;
         say.value = (int32_t)outcome;
         say.trial_idx = order.trial_idx;

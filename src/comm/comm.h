@@ -44,6 +44,7 @@ typedef struct ssmq_message {
     int32_t value;
     int64_t trial_idx;
     double seconds;
+    double runtime_s;
 } ssmq_message;
 
 /* Returns when the message is on its way.  Fails: INTERNAL. */

@@ -35,7 +35,7 @@ typedef struct ssmq_engine_options {
     /* File that keeps the measured choices of GEMM algorithms, shared by ranks and reruns; NULL:
      * choices live as long as the engine. Ignored by engines without. */
     const char *algorithms_path;
-    int64_t reuse_bytes; /* host memory for layers that trials share (reuse.h); 0: none */
+    int64_t reuse_bytes; /* the engine's memory for layers that trials share (reuse.h); 0: none */
 } ssmq_engine_options;
 
 /* Sizes the state and workspace are made for, and what the calls that follow are for. */
@@ -45,9 +45,9 @@ typedef struct ssmq_engine_extent {
     /* GEMM algorithms by measurement on this device instead of by a fixed function of shape, type
      * and device: faster, and other low bits are possible. For speed, not for accuracy. */
     bool is_timed;
-    /* Times each stage (stage_ns) with work launched piece by piece: sums are honest, the whole is
-     * slower than without. Engines without stages ignore it. */
+    /* Times each stage (stage_ns), launched piece by piece: the whole is slower than without. */
     bool has_stages;
+    bool has_gemv; /* steps of few sequences by products of the engine's own, not the library's */
     /* SHA-256 of all tokens that prefill will get until the next reset, reuse_tokens a sequence, or
      * NULL. Given, only NLL and logits of prefill are wanted (decode fails), and an engine may
      * leave out layers that it has computed from them before (reuse.h). Borrowed during reset. */
@@ -123,7 +123,7 @@ typedef struct ssmq_engine_facts {
     char algo_id[48];    /* the library's numbers of the algorithms that ran, "" if it has none */
     char fallback[96];   /* what runs instead of what was asked for; "" if nothing */
     char timer[32];      /* "host clock" | "cuda events" */
-    char algorithms[32]; /* of GEMMs: "fixed" | "measured"; "" where there is no choice */
+    char algorithms[32]; /* of GEMMs: "fixed" | "measured"...; "" where there is no choice */
     char memory_source[32]; /* who counted the memory, e.g. "allocator; weights as stored" */
     char cpu_name[96];
     int32_t n_threads;

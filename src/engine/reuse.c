@@ -18,6 +18,7 @@ typedef struct entry {
 } entry;
 
 struct ssmq_reuse {
+    const ssmq_reuse_memory *memory;
     int64_t max_bytes, n_bytes;
     entry *entries;
     size_t n_entries, capacity;
@@ -33,22 +34,41 @@ struct ssmq_reuse {
     int64_t kept[SSMQ_MAX_LAYERS]; /* entries of inputs that are being kept; -1: none */
 };
 
-ssmq_status ssmq_reuse_open(ssmq_reuse **out, int64_t max_bytes, ssmq_err *err) {
+static void *take_host(int64_t n_bytes) {
+    char *bytes = NULL;
+    ssmq_err ignored = {0};
+    return ssmq_calloc_aligned(&bytes, (size_t)n_bytes, 1, &ignored) == SSMQ_OK ? bytes : NULL;
+}
+
+static void give_back_host(void *bytes) {
+    ssmq_free(bytes);
+}
+
+const ssmq_reuse_memory ssmq_reuse_host_memory = {take_host, give_back_host};
+
+ssmq_status ssmq_reuse_open(ssmq_reuse **out, int64_t max_bytes, const ssmq_reuse_memory *memory,
+                            ssmq_err *err) {
     SSMQ_TRY(ssmq_calloc(out, 1, sizeof **out, err));
+    (*out)->memory = memory;
     (*out)->max_bytes = max_bytes;
     return SSMQ_OK;
 }
 
 static void drop(ssmq_reuse *reuse, size_t i) {
     entry *e = &reuse->entries[i];
-    ssmq_free(e->numbers);
+    if (e->numbers != NULL) reuse->memory->give_back(e->numbers);
     reuse->n_bytes -= e->n_bytes;
     memset(e, 0, sizeof *e);
 }
 
+void ssmq_reuse_drop_all(ssmq_reuse *reuse) {
+    for (size_t i = 0; i < reuse->n_entries; i++) drop(reuse, i);
+    reuse->is_on = false;
+}
+
 void ssmq_reuse_close(ssmq_reuse *reuse) {
     if (reuse == NULL) return;
-    for (size_t i = 0; i < reuse->n_entries; i++) drop(reuse, i);
+    ssmq_reuse_drop_all(reuse);
     ssmq_free(reuse->entries);
     ssmq_free(reuse);
 }
@@ -150,7 +170,6 @@ static int64_t free_place(ssmq_reuse *reuse) {
 /* An empty entry of that name, or -1 without room: keeping is a saving, not a duty. */
 static int64_t make(ssmq_reuse *reuse, const unsigned char name[SSMQ_SHA256_BYTES]) {
     const int64_t n_bytes = reuse->B * reuse->n_tokens * reuse->d * (int64_t)sizeof(float);
-    ssmq_err ignored = {0};
     if (n_bytes > reuse->max_bytes) return -1;
     while (reuse->n_bytes + n_bytes > reuse->max_bytes) {
         if (!drop_oldest(reuse)) return -1;
@@ -158,10 +177,8 @@ static int64_t make(ssmq_reuse *reuse, const unsigned char name[SSMQ_SHA256_BYTE
     const int64_t at = free_place(reuse);
     if (at < 0) return -1;
     entry *e = &reuse->entries[at];
-    if (ssmq_calloc_aligned(&e->numbers, (size_t)n_bytes / sizeof(float), sizeof(float),
-                            &ignored) != SSMQ_OK) {
-        return -1;
-    }
+    e->numbers = (float *)reuse->memory->take(n_bytes);
+    if (e->numbers == NULL) return -1;
     memcpy(e->name, name, sizeof e->name);
     e->n_bytes = n_bytes;
     e->last_load = reuse->n_loads;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine/reuse.h - residual streams that outlive a load, so that a trial which differs from an
  * earlier one only from some layer on begins there: the same bits for less work. For engines; the
- * numbers lie in host memory.
+ * numbers lie in memory of the engine's choice, which the store takes and gives back unread.
  *
  * The input of layer i depends on the checkpoint, on what is quantized in layers before i, and on
  * the tokens. A digest of all that names an entry. Entries are made for beginnings of the model
@@ -21,10 +21,21 @@ extern "C" {
 
 typedef struct ssmq_reuse ssmq_reuse;
 
-/* A store of at most max_bytes.  Owns: *out, ssmq_reuse_close().  Fails: NOMEM. */
-SSMQ_MUST_USE ssmq_status ssmq_reuse_open(ssmq_reuse **out, int64_t max_bytes, ssmq_err *err);
+/* Where the numbers lie. take: n_bytes, aligned for any number; NULL if there is no room. */
+typedef struct ssmq_reuse_memory {
+    void *(*take)(int64_t n_bytes);
+    void (*give_back)(void *bytes);
+} ssmq_reuse_memory;
+extern const ssmq_reuse_memory ssmq_reuse_host_memory;
+
+/* A store of at most max_bytes of a memory, which is borrowed.  Owns: *out, ssmq_reuse_close().
+ * Fails: NOMEM. */
+SSMQ_MUST_USE ssmq_status ssmq_reuse_open(ssmq_reuse **out, int64_t max_bytes,
+                                          const ssmq_reuse_memory *memory, ssmq_err *err);
 /* NULL is a no-op. */
 void ssmq_reuse_close(ssmq_reuse *reuse);
+/* Gives back all memory, between a load and begin_tokens: somebody else needs it more. */
+void ssmq_reuse_drop_all(ssmq_reuse *reuse);
 
 /* Other weights: names the inputs of all layers. */
 void ssmq_reuse_begin_load(ssmq_reuse *reuse, const ssmq_model *model, const ssmq_spec *spec);

@@ -125,7 +125,11 @@ static ssmq_status add_trial(builder *b, const ssmq_trial *point, const ssmq_pre
     SSMQ_TRY(
         ssmq_trial_name(trial, is_none ? "none" : entry->canonical, b->config, b->inputs, err));
     set_skip(trial, b);
-    trial->cost = trial->skip[0] != '\0' ? 0 : ssmq_trial_cost(trial, b->config, b->inputs);
+    if (trial->skip[0] == '\0') {
+        const double share = is_none ? 0.0 : entry->quantized_share;
+        trial->cost_s = ssmq_trial_cost(trial, share, b->config, b->inputs);
+        trial->load_cost_s = ssmq_load_cost(b->inputs);
+    }
     grid->n_trials++;
     return SSMQ_OK;
 }

@@ -47,7 +47,9 @@ typedef struct ssmq_trial {
     int64_t batch_size;
     int64_t gen_len; /* -1 where it has no meaning */
     int64_t seed;
-    double cost; /* expected work, arbitrary unit (floating point operations) */
+    /* Estimated on a machine of the device's kind; 0 of a trial that cannot run. */
+    double cost_s;      /* without loading */
+    double load_cost_s; /* of its weights, if others are loaded */
 } ssmq_trial;
 
 typedef struct ssmq_grid {

@@ -76,6 +76,20 @@ static void add_modules(ssmq_str *out, const ssmq_spec *spec, const ssmq_shape *
     }
 }
 
+static double share_of(const ssmq_spec *spec, const ssmq_shape *shape) {
+    double all = 0.0;
+    double quantized = 0.0;
+    for (int i = 0; i < ssmq_modules_count(shape); i++) {
+        const ssmq_module_info info = ssmq_modules_get(shape, i);
+        if (info.layer < 0 || !info.is_product) continue;
+        const double weights = (double)info.rows * (double)info.columns;
+        const bool is_in = (spec->layer_modules[info.layer] & SSMQ_MODULE_BIT(info.module)) != 0;
+        all += weights;
+        quantized += is_in ? weights : 0.0;
+    }
+    return all > 0.0 ? quantized / all : 0.0;
+}
+
 ssmq_status ssmq_scope_entry_resolve(ssmq_scope_entry *entry, const ssmq_shape *shape,
                                      ssmq_err *err) {
     /* Any quantized precision does: modules do not depend on which. */
@@ -91,6 +105,7 @@ ssmq_status ssmq_scope_entry_resolve(ssmq_scope_entry *entry, const ssmq_shape *
     ssmq_str canonical;
     ssmq_str_init(&text, 1 << 20);
     ssmq_str_init(&canonical, SSMQ_SCOPE_BYTES - 1);
+    entry->quantized_share = share_of(&spec, shape);
     add_modules(&text, &spec, shape);
     entry->is_none = text.n_bytes == strlen("only:");
     if (entry->is_none || is_all(&spec, shape)) {

@@ -14,9 +14,10 @@ typedef struct ssmq_scope_entry {
     char text[SSMQ_SCOPE_BYTES];      /* as the user wrote it; what engines are given */
     char canonical[SSMQ_SCOPE_BYTES]; /* equal for equal sets of modules */
     bool is_none;                     /* no module at all */
+    double quantized_share;           /* of the weights of all layers' products, 0 .. 1 */
 } ssmq_scope_entry;
 
-/* Resolves entry->text for the shape into the other two. The canonical text is "all", "none", or
+/* Resolves entry->text for the shape into the others. The canonical text is "all", "none", or
  * "only:" with runs of layers of equal modules in ascending order and modules in the order of the
  * registry, "in_proj" standing for its five blocks; if that is longer than a scope may be, its
  * SHA-256.  Fails: CONFIG (as ssmq_spec_init). */
@@ -32,12 +33,14 @@ SSMQ_MUST_USE ssmq_status ssmq_trial_name(ssmq_trial *trial, const char *canonic
 /* Tokens of ppl.text that are used: all, or ppl.max_tokens; -1 if their number is not known. */
 int64_t ssmq_used_tokens(const ssmq_config *config, const ssmq_inputs *inputs);
 
-/* Floating point operations of a trial: twice the linear weights and six times the state entries a
- * token, over all tokens that it processes (model/shapes.h for the letters):
- *     2 (L (R d + d di) + V d) + 6 L di N
- * Decay, update and read-out are three multiply-adds a state entry. */
-double ssmq_trial_cost(const ssmq_trial *trial, const ssmq_config *config,
+/* Estimated seconds of a trial on a machine of its device's kind, without loading: for each call of
+ * the engine the larger of its products and of reading the weights once, the traffic of everything
+ * else, and a constant a layer for launches. quantized_share: see above.
+ * Of the grid, so that no estimate needs a device. */
+double ssmq_trial_cost(const ssmq_trial *trial, double quantized_share, const ssmq_config *config,
                        const ssmq_inputs *inputs);
+/* Estimated seconds of loading weights, whatever their precision: the checkpoint is read. */
+double ssmq_load_cost(const ssmq_inputs *inputs);
 
 #ifdef __cplusplus
 }

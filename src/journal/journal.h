@@ -5,6 +5,7 @@
 #define SSMQ_JOURNAL_JOURNAL_H
 
 #include "base/status.h"
+#include "base/str.h"
 #include "record/record.h"
 
 #ifdef __cplusplus
@@ -40,18 +41,24 @@ typedef struct ssmq_journal_entry {
     char trial_id[72];
     ssmq_status status;  /* of the trial; SSMQ_N_STATUSES for one begun and not finished */
     int64_t attempts;    /* times it was begun */
+    int64_t n_started;   /* started lines; fewer than attempts if one was damaged */
+    int64_t attempt;     /* of the line that counts */
     int64_t n_crashes;   /* times it took its process down, as that process said itself */
     int64_t duration_ms; /* of the finished attempt, -1 unknown */
-    int32_t file_idx;    /* into ssmq_replay.files */
-    int64_t offset;      /* of the finished line */
+    int32_t file_idx;    /* into ssmq_replay.files, of the line that counts */
+    int64_t offset;      /* of that line: finished, or the last one of a trial without */
     int64_t n_bytes;
 } ssmq_journal_entry;
 
 /* What the journals of a run folder say, whatever ranks wrote them. The last finished line of a
- * trial in order of (attempt, file, offset) counts. Sorted by trial_id. */
+ * trial in order of (attempt, file, offset) counts. Entries come in the order of their first
+ * lines. */
 typedef struct ssmq_replay {
     ssmq_journal_entry *entries;
     size_t n_entries;
+    size_t capacity;
+    uint32_t *slots; /* [n_slots] hash table of ids: index + 1 of an entry, 0 free */
+    size_t n_slots;  /* power of two, at least 2 * n_entries */
     char (*files)[64];
     size_t n_files;
     int64_t n_bad_lines; /* checksum or form: torn tails, damage */
@@ -63,10 +70,20 @@ SSMQ_MUST_USE ssmq_status ssmq_replay_init(ssmq_replay *out, const char *run_dir
 void ssmq_replay_free(ssmq_replay *replay);
 /* NULL if the journals do not name it. */
 const ssmq_journal_entry *ssmq_replay_find(const ssmq_replay *replay, const char *trial_id);
-/* Reads a finished entry's record and samples.  Owns: samples.  Fails: IO, CONFIG (damaged). */
-SSMQ_MUST_USE ssmq_status ssmq_replay_get(const ssmq_replay *replay, const char *run_dir,
-                                          const ssmq_journal_entry *entry, ssmq_record *record,
-                                          ssmq_samples *samples, ssmq_err *err);
+
+/* Reads the records of finished entries in any order; some files stay open in between. */
+typedef struct ssmq_replay_reader ssmq_replay_reader;
+/* replay is borrowed.  Owns: *out, ssmq_replay_reader_close().  Fails: NOMEM, CONFIG. */
+SSMQ_MUST_USE ssmq_status ssmq_replay_reader_open(ssmq_replay_reader **out,
+                                                  const ssmq_replay *replay, const char *run_dir,
+                                                  ssmq_err *err);
+void ssmq_replay_reader_close(ssmq_replay_reader *reader); /* NULL is a no-op */
+/* *record_json (may be NULL) is the record's text as ssmq_record_add_json() would write it, valid
+ * until the next call.  Owns: samples, ssmq_samples_free().  Fails: IO, NOMEM, CONFIG (damaged). */
+SSMQ_MUST_USE ssmq_status ssmq_replay_reader_get(ssmq_replay_reader *reader,
+                                                 const ssmq_journal_entry *entry,
+                                                 ssmq_record *record, ssmq_samples *samples,
+                                                 const ssmq_str **record_json, ssmq_err *err);
 
 #ifdef __cplusplus
 }

@@ -2,9 +2,11 @@
 #include "journal/line.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/hash.h"
@@ -138,6 +140,7 @@ bool journal_line_parse(journal_line *out, const char *line, size_t n_bytes) {
     if (!crc_is_right(line, n_bytes)) return false;
     cursor at = {line, line + n_bytes - END_BYTES};
     char word[16];
+    out->body_end = n_bytes - END_BYTES;
     if (!skip(&at, "{\"v\":") || !read_i64(&at, &out->version) || !skip(&at, ",")) return false;
     if (out->version != SSMQ_SCHEMA_VERSION) return true;
     if (!skip(&at, "\"event\":\"") || !read_word(&at, word, sizeof word)) return false;
@@ -156,7 +159,18 @@ bool journal_line_parse(journal_line *out, const char *line, size_t n_bytes) {
     if (!skip(&at, ",\"status\":\"") || !read_word(&at, word, sizeof word)) return false;
     if (!ssmq_status_from_name(word, &out->status)) return false;
     if (!skip(&at, ",\"duration_ms\":") || !read_i64(&at, &out->duration_ms)) return false;
-    return skip(&at, ",\"record\":{");
+    if (!skip(&at, ",\"record\":{")) return false;
+    out->record_begin = (size_t)(at.p - line) - 1;
+    return true;
+}
+
+ssmq_status journal_open(int *fd, const char *path, ssmq_err *err) {
+    struct stat info;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (*fd < 0) return SSMQ_FAIL(err, IO, "%s: %s", path, strerror(errno));
+    if (fstat(*fd, &info) == 0 && S_ISREG(info.st_mode)) return SSMQ_OK;
+    (void)close(*fd);
+    return SSMQ_FAIL(err, IO, "%s: not a regular file", path);
 }
 
 void journal_reader_init(journal_reader *reader, int fd, const char *path) {

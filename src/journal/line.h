@@ -28,6 +28,8 @@ typedef struct journal_line {
     int64_t attempt;
     ssmq_status status;  /* of the trial; finished lines only */
     int64_t duration_ms; /* -1 unknown; finished lines only */
+    size_t record_begin; /* place of the record's brace; finished lines only */
+    size_t body_end;     /* place of the comma in front of the checksum */
 } journal_line;
 
 /* True for 1 to 71 letters, digits and ._-  */
@@ -45,6 +47,9 @@ SSMQ_MUST_USE ssmq_status journal_line_finished(ssmq_str *out, const ssmq_record
 /* Checks a line, its line feed included, and reads its head. False if the line is damaged. A valid
  * line of another version yields true with nothing but version filled. */
 bool journal_line_parse(journal_line *out, const char *line, size_t n_bytes);
+
+/* Opens a journal for reading.  Owns: *fd, close().  Fails: IO. */
+SSMQ_MUST_USE ssmq_status journal_open(int *fd, const char *path, ssmq_err *err);
 
 /* Reads the lines of an open file from its beginning, through one growing buffer. */
 typedef struct journal_reader {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads the journals of a run folder: one pass over each file that checks every line's checksum and
- * keeps its head and place, a sort, and a fold to one entry a trial. Records are read later, one at
- * a time. */
+ * folds its head and place into its trial's entry. Records are read later, one at a time. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,12 +11,12 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "journal/journal.h"
 #include "journal/line.h"
-#include "json/json.h"
 
-enum { MAX_FILES = 1000000, MAX_EVENTS = 1 << 28, MAX_RANK_DIGITS = 9 };
+enum { MAX_FILES = 1000000, MAX_ENTRIES = 1 << 28, FIRST_SLOTS = 1024, MAX_RANK_DIGITS = 9 };
 
 static const char name_head[] = "journal.";
 static const char name_tail[] = ".jsonl";
@@ -62,32 +61,88 @@ close_folder:
     return status;
 }
 
-static ssmq_status open_journal(int *fd, const char *path, ssmq_err *err) {
-    struct stat info;
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (*fd < 0) return SSMQ_FAIL(err, IO, "%s: %s", path, strerror(errno));
-    if (fstat(*fd, &info) == 0 && S_ISREG(info.st_mode)) return SSMQ_OK;
-    (void)close(*fd);
-    return SSMQ_FAIL(err, IO, "%s: not a regular file", path);
+/* Slot of the entry with this id, or the free one where it belongs. */
+static size_t find_slot(const ssmq_replay *replay, const char *trial_id) {
+    size_t slot = ssmq_crc32c(0, trial_id, strlen(trial_id)) & (replay->n_slots - 1);
+    while (replay->slots[slot] != 0 &&
+           strcmp(replay->entries[replay->slots[slot] - 1].trial_id, trial_id) != 0) {
+        slot = (slot + 1) & (replay->n_slots - 1);
+    }
+    return slot;
 }
 
-static ssmq_status read_file(ssmq_replay *replay, size_t *capacity, const char *run_dir,
-                             size_t file_idx, ssmq_err *err) {
+static ssmq_status grow_slots(ssmq_replay *replay, ssmq_err *err) {
+    if (2 * (replay->n_entries + 1) <= replay->n_slots) return SSMQ_OK;
+    const size_t n_slots = replay->n_slots > 0 ? 2 * replay->n_slots : FIRST_SLOTS;
+    uint32_t *slots = NULL;
+    SSMQ_TRY(ssmq_calloc(&slots, n_slots, sizeof *slots, err));
+    ssmq_free(replay->slots);
+    replay->slots = slots;
+    replay->n_slots = n_slots;
+    for (size_t i = 0; i < replay->n_entries; i++) {
+        slots[find_slot(replay, replay->entries[i].trial_id)] = (uint32_t)i + 1;
+    }
+    return SSMQ_OK;
+}
+
+/* The entry of this id, a new one if it is the first line of it. */
+static ssmq_status take_entry(ssmq_journal_entry **out, ssmq_replay *replay, const char *trial_id,
+                              ssmq_err *err) {
+    SSMQ_TRY(grow_slots(replay, err));
+    const size_t slot = find_slot(replay, trial_id);
+    if (replay->slots[slot] == 0) {
+        SSMQ_TRY(ssmq_grow(&replay->entries, &replay->capacity, replay->n_entries + 1,
+                           sizeof *replay->entries, MAX_ENTRIES, err));
+        ssmq_journal_entry *entry = &replay->entries[replay->n_entries++];
+        *entry = (ssmq_journal_entry){.status = SSMQ_N_STATUSES, .duration_ms = -1};
+        ssmq_field_set(entry->trial_id, sizeof entry->trial_id, trial_id);
+        replay->slots[slot] = (uint32_t)replay->n_entries;
+    }
+    *out = &replay->entries[replay->slots[slot] - 1];
+    return SSMQ_OK;
+}
+
+typedef struct place {
+    size_t file_idx;
+    int64_t offset;
+    size_t n_bytes;
+} place;
+
+/* Lines come in order of (file, offset): of equal attempts the later one counts. */
+static void fold_line(ssmq_journal_entry *entry, const journal_line *line, const place *at) {
+    const bool had_outcome = entry->status != SSMQ_N_STATUSES;
+    entry->n_crashes += line->is_crashed;
+    entry->n_started += !line->is_finished && !line->is_crashed;
+    if (line->attempt > entry->attempts) entry->attempts = line->attempt;
+    /* A damaged started line leaves the attempt's number as the better witness. */
+    if (entry->n_started > entry->attempts) entry->attempts = entry->n_started;
+    if (had_outcome && !line->is_finished) return;
+    if (had_outcome == line->is_finished && line->attempt < entry->attempt) return;
+    entry->attempt = line->attempt;
+    entry->status = line->status;
+    entry->duration_ms = line->duration_ms;
+    entry->file_idx = (int32_t)at->file_idx;
+    entry->offset = at->offset;
+    entry->n_bytes = (int64_t)at->n_bytes;
+}
+
+static ssmq_status read_file(ssmq_replay *replay, const char *run_dir, size_t file_idx,
+                             ssmq_err *err) {
     ssmq_status status = SSMQ_OK;
     char path[SSMQ_PATH_BYTES];
     int fd = -1;
     journal_reader reader;
     SSMQ_TRY(ssmq_path_join(path, run_dir, replay->files[file_idx], err));
-    SSMQ_TRY(open_journal(&fd, path, err));
+    SSMQ_TRY(journal_open(&fd, path, err));
     journal_reader_init(&reader, fd, path);
     for (;;) {
         const char *text = NULL;
-        size_t n_bytes = 0;
-        int64_t offset = 0;
         journal_line line;
-        SSMQ_TRY_OR(journal_reader_next(&reader, &text, &n_bytes, &offset, err), close_file);
+        ssmq_journal_entry *entry = NULL;
+        place at = {.file_idx = file_idx};
+        SSMQ_TRY_OR(journal_reader_next(&reader, &text, &at.n_bytes, &at.offset, err), close_file);
         if (text == NULL) break;
-        if (!journal_line_parse(&line, text, n_bytes)) {
+        if (!journal_line_parse(&line, text, at.n_bytes)) {
             replay->n_bad_lines++;
             continue;
         }
@@ -96,19 +151,8 @@ static ssmq_status read_file(ssmq_replay *replay, size_t *capacity, const char *
                                path, (long long)line.version, SSMQ_SCHEMA_VERSION);
             goto close_file;
         }
-        SSMQ_TRY_OR(ssmq_grow(&replay->entries, capacity, replay->n_entries + 1,
-                              sizeof *replay->entries, MAX_EVENTS, err),
-                    close_file);
-        ssmq_journal_entry *entry = &replay->entries[replay->n_entries++];
-        memset(entry, 0, sizeof *entry);
-        ssmq_field_set(entry->trial_id, sizeof entry->trial_id, line.trial_id);
-        entry->status = line.status;
-        entry->attempts = line.attempt;
-        entry->n_crashes = line.is_crashed;
-        entry->duration_ms = line.duration_ms;
-        entry->file_idx = (int32_t)file_idx;
-        entry->offset = offset;
-        entry->n_bytes = (int64_t)n_bytes;
+        SSMQ_TRY_OR(take_entry(&entry, replay, line.trial_id, err), close_file);
+        fold_line(entry, &line, &at);
     }
 close_file:
     journal_reader_free(&reader);
@@ -116,67 +160,13 @@ close_file:
     return status;
 }
 
-static int compare_i64(int64_t a, int64_t b) {
-    return (a > b) - (a < b);
-}
-
-/* Order of (trial, attempt, file, offset). */
-static int compare_events(const void *a, const void *b) {
-    const ssmq_journal_entry *left = a;
-    const ssmq_journal_entry *right = b;
-    int order = strcmp(left->trial_id, right->trial_id);
-    if (order == 0) order = compare_i64(left->attempts, right->attempts);
-    if (order == 0) order = compare_i64(left->file_idx, right->file_idx);
-    if (order == 0) order = compare_i64(left->offset, right->offset);
-    return order;
-}
-
-/* One entry out of the sorted events [first, end) of one trial. */
-static ssmq_journal_entry fold_events(const ssmq_journal_entry *first,
-                                      const ssmq_journal_entry *end) {
-    ssmq_journal_entry out = *first;
-    int64_t n_started = 0;
-    int64_t n_crashes = 0;
-    int64_t last_attempt = 0;
-    for (const ssmq_journal_entry *event = first; event < end; event++) {
-        bool is_finished = event->status != SSMQ_N_STATUSES;
-        n_crashes += event->n_crashes;
-        n_started += !is_finished && event->n_crashes == 0;
-        if (event->attempts > last_attempt) last_attempt = event->attempts;
-        if (is_finished) out = *event;
-    }
-    /* A damaged started line leaves the attempt's number as the better witness. */
-    out.attempts = n_started > last_attempt ? n_started : last_attempt;
-    out.n_crashes = n_crashes;
-    return out;
-}
-
-static void fold(ssmq_replay *replay) {
-    ssmq_journal_entry *events = replay->entries;
-    size_t n_kept = 0;
-    for (size_t i = 0; i < replay->n_entries;) {
-        size_t next = i + 1;
-        while (next < replay->n_entries && strcmp(events[next].trial_id, events[i].trial_id) == 0) {
-            next++;
-        }
-        events[n_kept++] = fold_events(events + i, events + next);
-        i = next;
-    }
-    replay->n_entries = n_kept;
-}
-
 ssmq_status ssmq_replay_init(ssmq_replay *out, const char *run_dir, ssmq_err *err) {
     ssmq_status status = SSMQ_OK;
-    size_t capacity = 0;
     memset(out, 0, sizeof *out);
     SSMQ_TRY_OR(list_files(out, run_dir, err), free_replay);
     for (size_t i = 0; i < out->n_files; i++) {
-        SSMQ_TRY_OR(read_file(out, &capacity, run_dir, i, err), free_replay);
+        SSMQ_TRY_OR(read_file(out, run_dir, i, err), free_replay);
     }
-    if (out->n_entries > 0) {
-        qsort(out->entries, out->n_entries, sizeof *out->entries, compare_events);
-    }
-    fold(out);
     return SSMQ_OK;
 free_replay:
     ssmq_replay_free(out);
@@ -185,89 +175,13 @@ free_replay:
 
 void ssmq_replay_free(ssmq_replay *replay) {
     ssmq_free(replay->entries);
+    ssmq_free(replay->slots);
     ssmq_free(replay->files);
     memset(replay, 0, sizeof *replay);
 }
 
 const ssmq_journal_entry *ssmq_replay_find(const ssmq_replay *replay, const char *trial_id) {
-    size_t low = 0;
-    size_t high = replay->n_entries;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(replay->entries[middle].trial_id, trial_id);
-        if (order == 0) return &replay->entries[middle];
-        if (order < 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return NULL;
-}
-
-/* The bytes of the entry's line, checked.  Owns: *line, ssmq_free(). */
-static ssmq_status read_line(char **line, const char *path, const ssmq_journal_entry *entry,
-                             ssmq_err *err) {
-    ssmq_status status = SSMQ_OK;
-    journal_line head;
-    int fd = -1;
-    size_t n_bytes = (size_t)entry->n_bytes;
-    size_t done = 0;
-    *line = NULL;
-    SSMQ_TRY(open_journal(&fd, path, err));
-    SSMQ_TRY_OR(ssmq_calloc(line, n_bytes, 1, err), close_file);
-    while (done < n_bytes) {
-        ssize_t part =
-            pread(fd, *line + done, n_bytes - done, (off_t)(entry->offset + (int64_t)done));
-        if (part < 0 && errno == EINTR) continue;
-        if (part <= 0) {
-            status = SSMQ_FAIL(err, IO, "%s: cannot read: %s", path,
-                               part < 0 ? strerror(errno) : "got shorter");
-            goto close_file;
-        }
-        done += (size_t)part;
-    }
-    if (!journal_line_parse(&head, *line, n_bytes) || !head.is_finished ||
-        strcmp(head.trial_id, entry->trial_id) != 0) {
-        status = SSMQ_FAIL(err, CONFIG, "%s: the line at byte %lld is damaged", path,
-                           (long long)entry->offset);
-    }
-close_file:
-    (void)close(fd);
-    if (status != SSMQ_OK) {
-        ssmq_free(*line);
-        *line = NULL;
-    }
-    return status;
-}
-
-ssmq_status ssmq_replay_get(const ssmq_replay *replay, const char *run_dir,
-                            const ssmq_journal_entry *entry, ssmq_record *record,
-                            ssmq_samples *samples, ssmq_err *err) {
-    ssmq_status status = SSMQ_OK;
-    char path[SSMQ_PATH_BYTES];
-    char name[SSMQ_PATH_BYTES + 32];
-    char *line = NULL;
-    ssmq_json *document = NULL;
-    const ssmq_json *member = NULL;
-    memset(samples, 0, sizeof *samples);
-    SSMQ_CHECK(entry->status != SSMQ_N_STATUSES, err);
-    SSMQ_CHECK((size_t)entry->file_idx < replay->n_files, err);
-    SSMQ_TRY(ssmq_path_join(path, run_dir, replay->files[entry->file_idx], err));
-    SSMQ_TRY(read_line(&line, path, entry, err));
-    (void)snprintf(name, sizeof name, "%s at byte %lld", path, (long long)entry->offset);
-    SSMQ_TRY_OR(ssmq_json_parse(&document, line, (size_t)entry->n_bytes, name, err), free_line);
-    (void)ssmq_json_get(document, "record", &member);
-    SSMQ_TRY_OR(ssmq_record_from_json(record, member, err), free_line);
-    if (strcmp(record->trial_id, entry->trial_id) != 0) {
-        status = SSMQ_FAIL(err, CONFIG, "%s: record and line name different trials", name);
-        goto free_line;
-    }
-    if (ssmq_json_get(document, "samples", &member)) {
-        SSMQ_TRY_OR(ssmq_samples_from_json(samples, member, err), free_line);
-    }
-free_line:
-    ssmq_json_free(document);
-    ssmq_free(line);
-    return status;
+    if (replay->n_slots == 0) return NULL;
+    const size_t slot = find_slot(replay, trial_id);
+    return replay->slots[slot] > 0 ? &replay->entries[replay->slots[slot] - 1] : NULL;
 }

@@ -11,11 +11,32 @@
 
 static const ssmq_field fields[] = {
 #define SSMQ_STR(kind, name, bytes, unit, doc)                                                     \
-    {SSMQ_KIND_##kind, SSMQ_FIELD_STR, #name, offsetof(ssmq_record, name), bytes, unit, doc},
+    {SSMQ_KIND_##kind,                                                                             \
+     SSMQ_FIELD_STR,                                                                               \
+     #name,                                                                                        \
+     sizeof #name - 1,                                                                             \
+     offsetof(ssmq_record, name),                                                                  \
+     bytes,                                                                                        \
+     unit,                                                                                         \
+     doc},
 #define SSMQ_I64(kind, name, unit, doc)                                                            \
-    {SSMQ_KIND_##kind, SSMQ_FIELD_I64, #name, offsetof(ssmq_record, name), 8, unit, doc},
+    {SSMQ_KIND_##kind,                                                                             \
+     SSMQ_FIELD_I64,                                                                               \
+     #name,                                                                                        \
+     sizeof #name - 1,                                                                             \
+     offsetof(ssmq_record, name),                                                                  \
+     8,                                                                                            \
+     unit,                                                                                         \
+     doc},
 #define SSMQ_F64(kind, name, unit, doc)                                                            \
-    {SSMQ_KIND_##kind, SSMQ_FIELD_F64, #name, offsetof(ssmq_record, name), 8, unit, doc},
+    {SSMQ_KIND_##kind,                                                                             \
+     SSMQ_FIELD_F64,                                                                               \
+     #name,                                                                                        \
+     sizeof #name - 1,                                                                             \
+     offsetof(ssmq_record, name),                                                                  \
+     8,                                                                                            \
+     unit,                                                                                         \
+     doc},
     SSMQ_RECORD_FIELDS(SSMQ_STR, SSMQ_I64, SSMQ_F64)
 #undef SSMQ_STR
 #undef SSMQ_I64
@@ -93,20 +114,22 @@ static double f64_of(const ssmq_record *record, const ssmq_field *field) {
 }
 
 void ssmq_record_init(ssmq_record *record) {
-    static const int64_t null_i64 = -1;
-    static const double null_f64 = NAN;
-    memset(record, 0, sizeof *record);
-    for (size_t i = 0; i < N_FIELDS; i++) {
-        char *place = (char *)record + fields[i].offset;
-        if (fields[i].type == SSMQ_FIELD_I64) memcpy(place, &null_i64, sizeof null_i64);
-        if (fields[i].type == SSMQ_FIELD_F64) memcpy(place, &null_f64, sizeof null_f64);
-    }
+#define SSMQ_STR(kind, name, bytes, unit, doc) .name = "",
+#define SSMQ_I64(kind, name, unit, doc)        .name = -1,
+#define SSMQ_F64(kind, name, unit, doc)        .name = NAN,
+    static const ssmq_record null = {SSMQ_RECORD_FIELDS(SSMQ_STR, SSMQ_I64, SSMQ_F64)};
+#undef SSMQ_STR
+#undef SSMQ_I64
+#undef SSMQ_F64
+    *record = null;
 }
 
 void ssmq_record_add_json(const ssmq_record *record, ssmq_str *out) {
     for (size_t i = 0; i < N_FIELDS; i++) {
         const ssmq_field *field = &fields[i];
-        ssmq_str_addf(out, "%s\"%s\": ", i == 0 ? "{" : ", ", field->name);
+        ssmq_str_add(out, i == 0 ? "{\"" : ", \"", i == 0 ? 2 : 3);
+        ssmq_str_add(out, field->name, field->name_bytes);
+        ssmq_str_add(out, "\": ", 3);
         if (field->type == SSMQ_FIELD_STR) {
             const char *text = text_of(record, field);
             ssmq_str_add_json(out, text, strnlen(text, field->bytes));

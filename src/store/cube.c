@@ -100,6 +100,7 @@ typedef struct entry {
 
 struct cube {
     axis axes[N_AXES];
+    const ssmq_field *fields[N_TASKS][MAX_VARIABLES]; /* of the variables */
     entry *entries;
     size_t n_entries, entry_capacity;
     double *values;
@@ -131,6 +132,11 @@ ssmq_status cube_open(cube **out, ssmq_err *err) {
     *out = NULL;
     SSMQ_TRY(ssmq_calloc(&c, 1, sizeof *c, err));
     for (int i = 0; i < N_AXES; i++) c->axes[i].scale = -1;
+    for (int task = 0; task < N_TASKS; task++) {
+        for (int i = 0; i < MAX_VARIABLES && task_rows[task].variables[i] != NULL; i++) {
+            c->fields[task][i] = ssmq_record_field_named(task_rows[task].variables[i]);
+        }
+    }
     for (size_t i = 0; i < sizeof protocols / sizeof protocols[0]; i++) {
         coordinate value = {0};
         int32_t at = 0;
@@ -189,8 +195,7 @@ static bool coordinate_of(coordinate *out, const ssmq_record *record, int task, 
     return text[0] != '\0';
 }
 
-static double number_of(const ssmq_record *record, const char *name) {
-    const ssmq_field *field = ssmq_record_field_named(name);
+static double number_of(const ssmq_record *record, const ssmq_field *field) {
     const char *place = (const char *)record + field->offset;
     double number = 0.0;
     int64_t integer = 0;
@@ -222,7 +227,7 @@ ssmq_status cube_add(cube *c, const ssmq_record *record, ssmq_err *err) {
     SSMQ_TRY(ssmq_grow(&c->values, &c->value_capacity, c->n_values + MAX_VARIABLES,
                        sizeof *c->values, (size_t)MAX_ENTRIES * MAX_VARIABLES, err));
     for (int i = 0; i < MAX_VARIABLES && row->variables[i] != NULL; i++) {
-        c->values[c->n_values++] = number_of(record, row->variables[i]);
+        c->values[c->n_values++] = number_of(record, c->fields[task][i]);
     }
     SSMQ_TRY(ssmq_grow(&c->entries, &c->entry_capacity, c->n_entries + 1, sizeof *c->entries,
                        MAX_ENTRIES, err));

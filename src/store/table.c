@@ -8,7 +8,7 @@
 #include "store/parts.h"
 
 enum {
-    SLAB_ROWS = 1024,
+    SLAB_ROWS = 512,
     /* About half a MiB; a slab is a whole number of chunks, so that no chunk is packed twice. */
     CHUNK_ROWS = 128
 };

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad input of ssmq-sweep: one clear message, exit 2, nothing written; and folders that cannot be
 written or belong to another: exit 1 or 2, no damaged file."""
+import hashlib
 import json
 import os
 import pathlib
@@ -9,7 +10,7 @@ import struct
 import subprocess
 import unittest
 
-from sweep_support import BIN, ROOT, SweepTest, acknowledged, records, wait_for
+from sweep_support import BIN, MPIRUN, ROOT, SweepTest, acknowledged, records, wait_for
 
 NULL = ["--config", "configs/smoke.yaml"]
 
@@ -43,6 +44,25 @@ class BadInput(SweepTest):
         ]:
             with self.subTest(text=text):
                 self.refused("--config", self.yaml(text), says=says)
+
+    def test_hosts_with_other_files(self):
+        """One path, another text under it on each rank."""
+        text = (ROOT / "configs/demo/demo-text.txt").read_bytes()
+        parts = []
+        for rank, n_bytes in enumerate([20000, 20001]):
+            folder = self.out.parent / f"host{rank}"
+            folder.mkdir()
+            (folder / "text.txt").write_bytes(text[:n_bytes])
+            parts.append(["-np", "1", "-wdir", str(folder), str((ROOT / BIN / "ssmq-sweep")),
+                          "--config", str(ROOT / "configs/smoke.yaml"), "--out", str(self.out),
+                          "--set", f"model.path={ROOT}/configs/demo",
+                          "--set", "ppl.text=/proc/self/cwd/text.txt", "--dry-run"])
+        done = subprocess.run(MPIRUN + parts[0] + [":"] + parts[1], text=True, timeout=300,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        for part, rank in [(text[:20001], 1), (text[:20000], 0)]:
+            self.assertRegex(done.stderr, f"rank {rank}.* has {hashlib.sha256(part).hexdigest()}")
+        self.assertIn("ppl.text: rank 1 on ", done.stderr)
 
     def test_every_fault_at_once(self):
         text = "model: {paht: x}\nppl: {seq_len: -1}\nsweep: {tasks: [sing]}\n"

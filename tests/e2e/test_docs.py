@@ -166,7 +166,8 @@ class Names(unittest.TestCase):
         """Every --option of the text belongs to a program that is called there."""
         known = ""
         commands = [[BIN / "ssmq", name] for name in
-                    ("info", "check", "score", "plan", "tokenize", "generate", "bench", "export")]
+                    ("info", "check", "score", "plan", "tokenize", "generate", "bench", "show",
+                     "export")]
         for command in [[BIN / "ssmq-sweep"], *commands]:
             known += subprocess.run([*command, "--help"], timeout=60, text=True,
                                     stdout=subprocess.PIPE).stdout

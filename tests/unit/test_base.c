@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "base/sha256_blocks.h"
 #include "base/str.h"
 
 /* FIPS 180-4 examples, and RFC 3720 B.4. */
@@ -34,6 +35,19 @@ static void hash_vectors(void **state) {
     unsigned char zeros[32] = {0};
     assert_int_equal(ssmq_crc32c(0, zeros, sizeof zeros), 0x8a9136aau);
     assert_int_equal(ssmq_crc32c(ssmq_crc32c(0, "1234", 4), "56789", 5), 0xe3069283u);
+    /* Bit by bit, at every length and alignment around a word. */
+    unsigned char bytes[64];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)(i * i * 37 + 11);
+    for (size_t begin = 0; begin < 9; begin++) {
+        for (size_t n = 0; begin + n <= sizeof bytes; n++) {
+            uint32_t crc = 0xffffffffu;
+            for (size_t i = begin; i < begin + n; i++) {
+                crc ^= bytes[i];
+                for (int bit = 0; bit < 8; bit++) crc = crc >> 1 ^ (crc & 1 ? 0x82f63b78u : 0);
+            }
+            assert_int_equal(ssmq_crc32c(0, bytes + begin, n), ~crc);
+        }
+    }
 }
 
 static void hash_in_pieces(void **state) {
@@ -55,6 +69,23 @@ static void hash_in_pieces(void **state) {
         ssmq_sha256_hex(digest, hex);
         assert_string_equal(hex, whole);
     }
+}
+
+/* Instructions of the processor against ordinary ones, any state and number of blocks. */
+static void blocks_either_way(void **state) {
+    enum { MAX_BLOCKS = 9, BLOCK_BYTES = 64, N_TRIES = 500 };
+    unsigned char bytes[MAX_BLOCKS * BLOCK_BYTES + 1];
+    ssmq_rng rng = ssmq_rng_from_seed(1);
+    (void)state;
+    for (int i = 0; i < N_TRIES; i++) {
+        uint32_t here[8], there[8];
+        for (size_t k = 0; k < sizeof bytes; k++) bytes[k] = (unsigned char)ssmq_rng_u64(&rng);
+        for (int k = 0; k < 8; k++) here[k] = there[k] = (uint32_t)ssmq_rng_u64(&rng);
+        ssmq_sha256_blocks(here, bytes + i % 2, (size_t)(i % MAX_BLOCKS) + 1);
+        ssmq_sha256_blocks_portable(there, bytes + i % 2, (size_t)(i % MAX_BLOCKS) + 1);
+        assert_memory_equal(here, there, sizeof here);
+    }
+    if (!ssmq_sha256_is_fast()) print_message("this processor has no SHA instructions\n");
 }
 
 /* First outputs of SplitMix64 from state 0, as in its authors' reference code. */
@@ -201,11 +232,17 @@ static void memory_limits(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(hash_vectors),     cmocka_unit_test(hash_in_pieces),
-        cmocka_unit_test(rng_vectors),      cmocka_unit_test(str_limits),
-        cmocka_unit_test(str_json_escapes), cmocka_unit_test(field_cuts_at_characters),
-        cmocka_unit_test(file_round_trip),  cmocka_unit_test(names_stay_in_their_folder),
-        cmocka_unit_test(first_cause_wins), cmocka_unit_test(memory_limits),
+        cmocka_unit_test(hash_vectors),
+        cmocka_unit_test(hash_in_pieces),
+        cmocka_unit_test(blocks_either_way),
+        cmocka_unit_test(rng_vectors),
+        cmocka_unit_test(str_limits),
+        cmocka_unit_test(str_json_escapes),
+        cmocka_unit_test(field_cuts_at_characters),
+        cmocka_unit_test(file_round_trip),
+        cmocka_unit_test(names_stay_in_their_folder),
+        cmocka_unit_test(first_cause_wins),
+        cmocka_unit_test(memory_limits),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

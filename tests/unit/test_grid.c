@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* grid/: counts by hand, what ids depend on and what they do not, filters. Configurations are
  * given as --set texts over the defaults. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -295,7 +296,7 @@ static void skips_and_errors(void **state) {
     assert_int_equal(grid.n_trials, 4);
     assert_string_equal(grid.trials[0].skip, "");
     assert_string_equal(grid.trials[1].skip, "text has 3000 tokens, the window needs 4096");
-    assert_true(grid.trials[1].cost == 0);
+    assert_true(grid.trials[1].cost_s == 0);
     assert_string_equal(grid.trials[2].skip, "");
     assert_string_equal(grid.trials[3].skip, "");
     ssmq_grid_free(&grid);
@@ -344,22 +345,68 @@ static void too_many(void **state) {
     assert_string_equal(err.text, "the grid has no trial: an axis is empty");
 }
 
-/* By hand for the embedded shape: a token costs 2 * (8 * (1288 * 256 + 256 * 512) + 4096 * 256) +
- * 6 * 8 * 512 * 128 operations. */
+/* By hand for the embedded shape on two host cores: what n_calls calls of n tokens, n_scored of
+ * them through lm_head, take. */
+static double by_hand_s(double n_calls, double n, double n_scored, double state_bytes) {
+    const double layers = 8.0 * (1288.0 * 256.0 + 256.0 * 512.0);
+    const double head = 4096.0 * 256.0;
+    const double product_s = 2.0 * (layers * n + head * n_scored) / 5e10;
+    const double weight_s = n_calls * 2.0 * (layers + head) / 1e10;
+    const double traffic_s = 8.0 * n * (10.0 * 2.0 * 1288.0 + state_bytes) / 1e10;
+    return (product_s > weight_s ? product_s : weight_s) + traffic_s + n_calls * 8.0 * 20e-6;
+}
+
+static void expect_near(double got, double expected) {
+    if (fabs(got - expected) <= 1e-12 * expected) return;
+    fail_msg("%.17g is not %.17g", got, expected);
+}
+
 static void costs(void **state) {
     (void)state;
-    const double token = 2.0 * (8.0 * 460800.0 + 1048576.0) + 3145728.0;
-    ssmq_grid grid =
-        GRID("sweep.precisions=bf16", "ppl.protocols=[disjoint, sliding, stream]",
-             "ppl.seq_len=1024", "ppl.stride=512", "passkey.context_length=1000",
-             "passkey.depth=[0.5, 0.7]", "passkey.n_trials=3", "passkey.control=true",
-             "profile.context_length=100", "profile.batch_size=4", "profile.gen_len=28");
+    const double state_bytes = 512.0 * 128.0 * 8.0;
+    ssmq_grid grid = GRID(
+        "sweep.precisions=bf16", "ppl.protocols=[disjoint, sliding, stream]", "ppl.seq_len=1024",
+        "ppl.stride=512", "ppl.batch_size=4", "passkey.batch_size=4", "passkey.context_length=1000",
+        "passkey.depth=[0.5, 0.7]", "passkey.n_trials=3", "passkey.control=true",
+        "profile.context_length=100", "profile.batch_size=4", "profile.gen_len=28");
     assert_int_equal(grid.n_trials, 5);
-    assert_true(grid.trials[0].cost == 54.0 * 1024.0 * token);
-    assert_true(grid.trials[1].cost == 109.0 * 1024.0 * token); /* 1 + ceil(54976 / 512) */
-    assert_true(grid.trials[2].cost == 56000.0 * token);
-    assert_true(grid.trials[3].cost == 12.0 * 1008.0 * token);
-    assert_true(grid.trials[4].cost == 7.0 * 4.0 * 128.0 * token);
+    /* Batches of 4: ceil(54 / 4) calls, then ceil((1 + ceil(54976 / 512)) / 4). */
+    expect_near(grid.trials[0].cost_s, by_hand_s(14, 54 * 1024, 54 * 1024, 0));
+    expect_near(grid.trials[1].cost_s, by_hand_s(28, 109 * 1024, 109 * 1024, 0));
+    expect_near(grid.trials[2].cost_s, by_hand_s(55, 56000, 56000, 0));
+    expect_near(grid.trials[3].cost_s,
+                by_hand_s(3, 12 * 1000, 12, 0) + by_hand_s(24, 12 * 8, 12 * 8, state_bytes));
+    expect_near(grid.trials[4].cost_s, by_hand_s(7, 7 * 400, 7 * 4, 0) +
+                                           by_hand_s(7 * 28, 7 * 28 * 4, 7 * 28 * 4, state_bytes));
+    for (size_t i = 0; i < grid.n_trials; i++) {
+        expect_near(grid.trials[i].load_cost_s, 2.0 * (8.0 * 460800.0 + 1048576.0) / 1e9);
+    }
+    ssmq_grid_free(&grid);
+}
+
+/* Narrow products and weights save time on a device that has them, in proportion to the scope. */
+static void costs_of_precisions(void **state) {
+    (void)state;
+    ssmq_inputs inputs = demo_inputs();
+    ssmq_field_set(inputs.device, sizeof inputs.device, "cuda");
+    static const char *const sets[] = {"sweep.tasks=[ppl, profile]",
+                                       "sweep.precisions=[bf16, w8a8, w4a16]",
+                                       "sweep.scopes=[all, 'only:1.in_proj']",
+                                       "ppl.protocols=disjoint",
+                                       "ppl.seq_len=1024",
+                                       "profile.context_length=512",
+                                       "profile.batch_size=1",
+                                       "profile.gen_len=1000",
+                                       NULL};
+    ssmq_grid grid = make_with(&inputs, sets);
+    assert_int_equal(grid.n_trials, 10);
+    const ssmq_trial *ppl = grid.trials;
+    const ssmq_trial *profile = grid.trials + 5;
+    /* bf16, w8a8 all, w8a8 one projection, w4a16 all, w4a16 one projection. */
+    assert_true(ppl[1].cost_s < ppl[2].cost_s && ppl[2].cost_s < ppl[0].cost_s);
+    expect_near(ppl[3].cost_s, ppl[0].cost_s);
+    assert_true(profile[3].cost_s < profile[1].cost_s && profile[1].cost_s < profile[0].cost_s);
+    assert_true(profile[3].cost_s < profile[4].cost_s && profile[4].cost_s < profile[0].cost_s);
     ssmq_grid_free(&grid);
 }
 
@@ -413,6 +460,7 @@ int main(void) {
         cmocka_unit_test(skips_and_errors),
         cmocka_unit_test(too_many),
         cmocka_unit_test(costs),
+        cmocka_unit_test(costs_of_precisions),
         cmocka_unit_test(only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -222,16 +222,25 @@ static void get_reads_back(void **state) {
     }
     ssmq_journal_close(journal);
     ssmq_replay replay = replay_all();
+    ssmq_replay_reader *reader = NULL;
     assert_int_equal(replay.n_entries, 20);
+    assert_int_equal(ssmq_replay_reader_open(&reader, &replay, folder, &err), SSMQ_OK);
     for (size_t i = 0; i < 20; i++) {
+        const ssmq_str *json = NULL;
         ssmq_record record;
         ssmq_samples samples;
         const ssmq_journal_entry *entry = ssmq_replay_find(&replay, records[i].trial_id);
         assert_non_null(entry);
         assert_int_equal(entry->status, i % 2 == 0 ? SSMQ_OK : SSMQ_TIMEOUT);
-        assert_int_equal(ssmq_replay_get(&replay, folder, entry, &record, &samples, &err), SSMQ_OK);
+        assert_int_equal(ssmq_replay_reader_get(reader, entry, &record, &samples, &json, &err),
+                         SSMQ_OK);
         assert_memory_equal(&record, &records[i], sizeof record);
         assert_int_equal(samples.n_series, 0);
+        ssmq_str expected;
+        ssmq_str_init(&expected, 1 << 20);
+        ssmq_record_add_json(&record, &expected);
+        assert_string_equal(ssmq_str_get(json), ssmq_str_get(&expected));
+        ssmq_str_free(&expected);
     }
     /* Damage after the replay is noticed when the line is read again. */
     const ssmq_journal_entry *entry = ssmq_replay_find(&replay, "t3");
@@ -243,10 +252,12 @@ static void get_reads_back(void **state) {
     ssmq_record record;
     ssmq_samples samples;
     char text[SSMQ_PATH_BYTES + 128];
-    assert_int_equal(ssmq_replay_get(&replay, folder, entry, &record, &samples, &err), SSMQ_CONFIG);
+    assert_int_equal(ssmq_replay_reader_get(reader, entry, &record, &samples, NULL, &err),
+                     SSMQ_CONFIG);
     (void)snprintf(text, sizeof text, "%s/journal.2.jsonl: the line at byte %lld is damaged",
                    folder, (long long)entry->offset);
     assert_string_equal(err.text, text);
+    ssmq_replay_reader_close(reader);
     ssmq_replay_free(&replay);
 }
 
@@ -273,9 +284,9 @@ static void replay_merges_ranks(void **state) {
     assert_string_equal(replay.files[2], "journal.10.jsonl");
     assert_int_equal(replay.n_bad_lines, 0);
     assert_int_equal(replay.n_entries, 3);
-    const ssmq_journal_entry *a = &replay.entries[0];
-    const ssmq_journal_entry *b = &replay.entries[1];
-    const ssmq_journal_entry *crash = &replay.entries[2];
+    const ssmq_journal_entry *a = ssmq_replay_find(&replay, "a");
+    const ssmq_journal_entry *b = ssmq_replay_find(&replay, "b");
+    const ssmq_journal_entry *crash = ssmq_replay_find(&replay, "crash");
     assert_string_equal(a->trial_id, "a");
     assert_int_equal(a->status, SSMQ_NOMEM);
     assert_int_equal(a->file_idx, 2);
@@ -286,6 +297,7 @@ static void replay_merges_ranks(void **state) {
     assert_string_equal(crash->trial_id, "crash");
     assert_int_equal(crash->status, SSMQ_N_STATUSES);
     assert_int_equal(crash->attempts, 2);
+    assert_int_equal(crash->file_idx, 0); /* of the second attempt */
     assert_int_equal(crash->duration_ms, -1);
     assert_null(ssmq_replay_find(&replay, "c"));
     ssmq_replay_free(&replay);

@@ -228,17 +228,115 @@ static void samples_round_trip(void **state) {
     assert_int_equal(ssmq_json_parse(&document, ssmq_str_get(&text), text.n_bytes, "test", &err),
                      SSMQ_OK);
     assert_int_equal(ssmq_samples_from_json(&back, document, &err), SSMQ_OK);
+    ssmq_samples from_text;
+    assert_int_equal(ssmq_samples_from_text(&from_text, ssmq_str_get(&text), text.n_bytes),
+                     text.n_bytes);
     assert_int_equal(back.n_series, samples.n_series);
+    assert_int_equal(from_text.n_series, samples.n_series);
     for (size_t i = 0; i < ssmq_series_count(); i++) {
         const ssmq_series *a = ssmq_samples_get(&samples, ssmq_series_name(i));
         const ssmq_series *b = ssmq_samples_get(&back, ssmq_series_name(i));
         assert_int_equal(a->n, b->n);
         assert_memory_equal(a->values, b->values, a->n * sizeof *a->values);
+        const ssmq_series *c = ssmq_samples_get(&from_text, ssmq_series_name(i));
+        assert_int_equal(a->n, c->n);
+        assert_memory_equal(a->values, c->values, a->n * sizeof *a->values);
     }
+    ssmq_samples_free(&from_text);
     ssmq_json_free(document);
     ssmq_samples_free(&samples);
     ssmq_samples_free(&back);
     assert_int_equal(samples.n_series, 0);
+    ssmq_str_free(&text);
+}
+
+/* A random record whose texts are plain and whose integers have at most 18 digits. */
+static void plain_record(ssmq_record *record, ssmq_rng *rng) {
+    random_record(record, rng);
+    for (size_t i = 0; i < ssmq_record_n_fields(); i++) {
+        const ssmq_field *field = ssmq_record_field(i);
+        char *text = (char *)record + field->offset;
+        if (field->type == SSMQ_FIELD_I64) {
+            const int64_t number = (int64_t)ssmq_rng_below(rng, 1000000000000000000u) - 1;
+            memcpy(text, &number, sizeof number);
+        }
+        if (field->type != SSMQ_FIELD_STR) continue;
+        const size_t n_bytes = ssmq_rng_below(rng, field->bytes);
+        memset(text, 0, field->bytes);
+        for (size_t k = 0; k < n_bytes; k++) {
+            const char c = (char)(' ' + ssmq_rng_below(rng, 95));
+            text[k] = c == '"' || c == '\\' ? '/' : c;
+        }
+    }
+}
+
+/* The fast reader reads what is written, and of a text with one byte changed either says no or the
+ * same as the JSON reader. */
+static void text_round_trip(void **state) {
+    (void)state;
+    ssmq_rng rng = ssmq_rng_from_seed(5);
+    ssmq_str text;
+    size_t n_read = 0;
+    ssmq_str_init(&text, 1 << 20);
+    for (int i = 0; i < 3000; i++) {
+        ssmq_record record;
+        ssmq_record back;
+        ssmq_record by_json;
+        ssmq_err err = {0};
+        plain_record(&record, &rng);
+        ssmq_str_clear(&text);
+        ssmq_record_add_json(&record, &text);
+        const size_t n_bytes = text.n_bytes;
+        ssmq_str_add(&text, ",1", 2);
+        assert_int_equal(ssmq_record_from_text(&back, ssmq_str_get(&text), text.n_bytes), n_bytes);
+        assert_memory_equal(&back, &record, sizeof back);
+        assert_int_equal(ssmq_record_from_text(&back, ssmq_str_get(&text), n_bytes - 1), 0);
+        text.n_bytes = n_bytes;
+        text.text[n_bytes] = '\0';
+        text.text[ssmq_rng_below(&rng, n_bytes)] = (char)(1 + ssmq_rng_below(&rng, 255));
+        if (ssmq_record_from_text(&back, ssmq_str_get(&text), n_bytes) != n_bytes) continue;
+        n_read++;
+        if (parse_record(&by_json, ssmq_str_get(&text), &err) != SSMQ_OK) fail_msg("%s", err.text);
+        assert_memory_equal(&back, &by_json, sizeof back);
+    }
+    assert_true(n_read > 300);
+    ssmq_str_free(&text);
+}
+
+/* What the fast reader leaves to the other one. */
+static void text_refusals(void **state) {
+    (void)state;
+    static const char *const notes[] = {"a \"quote\"", "tab\t", "caf\xc3\xa9",
+                                        "\\",          "\x7f",  "12345678\n"};
+    ssmq_str text;
+    ssmq_str_init(&text, 1 << 20);
+    for (size_t i = 0; i < sizeof notes / sizeof notes[0]; i++) {
+        ssmq_record record;
+        ssmq_record back;
+        ssmq_record_init(&record);
+        ssmq_field_set(record.notes, sizeof record.notes, notes[i]);
+        ssmq_str_clear(&text);
+        ssmq_record_add_json(&record, &text);
+        assert_int_equal(ssmq_record_from_text(&back, ssmq_str_get(&text), text.n_bytes), 0);
+    }
+    static const char *const samples_texts[] = {"",
+                                                "{",
+                                                "{\"loss\": []}",
+                                                "{\"decode_ms\":[1]}",
+                                                "{\"decode_ms\": [1,2]}",
+                                                "{\"decode_ms\": [01]}",
+                                                "{\"decode_ms\": [1.]}",
+                                                "{\"decode_ms\": [1e]}",
+                                                "{\"decode_ms\": [NaN]}",
+                                                "{\"decode_ms\": [1e999]}",
+                                                "{\"decode_ms\": [1]",
+                                                "{\"decode_ms\": [1], \"decode_ms\": [1]}"};
+    for (size_t i = 0; i < sizeof samples_texts / sizeof samples_texts[0]; i++) {
+        ssmq_samples samples;
+        const char *wrong = samples_texts[i];
+        assert_int_equal(ssmq_samples_from_text(&samples, wrong, strlen(wrong)), 0);
+        assert_int_equal(samples.n_series, 0);
+    }
     ssmq_str_free(&text);
 }
 
@@ -282,7 +380,8 @@ int main(void) {
         cmocka_unit_test(table_covers_struct), cmocka_unit_test(table_has_promised_fields),
         cmocka_unit_test(json_round_trip),     cmocka_unit_test(json_nulls),
         cmocka_unit_test(json_faults),         cmocka_unit_test(csv_quoting),
-        cmocka_unit_test(samples_round_trip),  cmocka_unit_test(samples_faults),
+        cmocka_unit_test(samples_round_trip),  cmocka_unit_test(text_round_trip),
+        cmocka_unit_test(text_refusals),       cmocka_unit_test(samples_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

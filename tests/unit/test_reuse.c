@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* engine/reuse: trials that share layers give the bits that they give alone, whatever is kept, and
- * save what the order of trials lets them save. */
+/* engine/reuse, in the CPU engine or the one on the command line: trials that share layers give the
+ * bits that they give alone, whatever is kept, and save what the order of trials lets them save. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,9 +13,10 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "engine/reuse.h"
-#include "support/cpu_fixture.h"
+#include "support/tested_engine.h"
 
-enum { B = 2, T = 150, L = 8, CHUNK = 64, ENTRY_BYTES = B * T * 32 * 4 };
+/* Segments are whole chunks of every engine. */
+enum { B = 2, T = 300, L = 8, CHUNK = 128, ENTRY_BYTES = B * T * 32 * 4 };
 
 static const struct checkpoint_options shape = {.d = 32, .P = 8, .N = 8, .V = 40, .L = L};
 
@@ -30,7 +31,7 @@ static bench bench_of(int64_t reuse_bytes) {
     const ssmq_engine_options options = {.n_threads = 1, .reuse_bytes = reuse_bytes};
     ssmq_err err = {0};
     bench b = {.model = cpu_fixture_model(&shape), .ids = cpu_fixture_ids(B * (T + 1), 40, 7)};
-    assert_ok(ssmq_engine_find("cpu")->open(&b.engine, &options, &err), &err);
+    assert_ok(tested_engine_api()->open(&b.engine, &options, &err), &err);
     return b;
 }
 
@@ -233,14 +234,16 @@ static void sensitivity_sweep(void **state) {
     bench_free(&b);
 }
 
-int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(starts_where_trials_part),
-        cmocka_unit_test(calls_and_tokens),
-        cmocka_unit_test(little_room),
-        cmocka_unit_test(unfinished),
-        cmocka_unit_test(sensitivity_sweep),
-        cmocka_unit_test(refuses_what_needs_the_state),
+int main(int argc, char **argv) {
+    static const engine_check checks[] = {
+        {"starts where trials part", starts_where_trials_part, true},
+        {"calls and tokens", calls_and_tokens, true},
+        {"little room", little_room, true},
+        {"unfinished", unfinished, true},
+        {"refuses what needs the state", refuses_what_needs_the_state, true},
+        {"sensitivity sweep", sensitivity_sweep, true},
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    const int status = tested_engine_begin(argc, argv);
+    if (status != 0) return status;
+    return tested_engine_run("reuse", checks, sizeof checks / sizeof checks[0], NULL, 0);
 }

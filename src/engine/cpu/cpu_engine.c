@@ -26,8 +26,8 @@ static ssmq_status open_cpu(ssmq_engine **out, const ssmq_engine_options *option
     /* Threads are ours: one BLAS call is one thread's tile. */
     openblas_set_num_threads(1);
     *out = &e->base;
-    return options->reuse_bytes > 0 ? ssmq_reuse_open(&e->reuse, options->reuse_bytes, err)
-                                    : SSMQ_OK;
+    if (options->reuse_bytes == 0) return SSMQ_OK;
+    return ssmq_reuse_open(&e->reuse, options->reuse_bytes, &ssmq_reuse_host_memory, err);
 }
 
 /* Widest sum of a product's columns that share a scale. */

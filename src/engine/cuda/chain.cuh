@@ -15,7 +15,9 @@ static __device__ __forceinline__ void wait_for_predecessor() {
 #endif
 }
 
-/* Lets the next kernel of a chain begin; it still waits for all that this one writes. */
+/* Lets the next kernel of a chain begin; it still waits for all that this one writes. Called before
+ * this one waits, kernels further down may begin too: none ends before its own wait has, so each
+ * has waited for all before it. */
 static __device__ __forceinline__ void release_successor() {
 #if __CUDA_ARCH__ >= 900
     cudaTriggerProgrammaticLaunchCompletion();
@@ -52,16 +54,19 @@ struct launch_shape {
 template <typename... Parameters, typename... Arguments>
 static ssmq_status launch_chained(void (*kernel)(Parameters...), const launch_shape &shape,
                                   const cuda_pass *p, ssmq_err *err, Arguments... arguments) {
-    cudaLaunchAttribute attribute = {};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute attributes[2] = {};
+    attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[0].val.programmaticStreamSerializationAllowed = 1;
+    /* A multiprocessor divides its memory anew only when it is idle: all links ask for the same. */
+    attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+    attributes[1].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
     cudaLaunchConfig_t config = {};
     config.gridDim = shape.grid;
     config.blockDim = shape.block;
     config.dynamicSmemBytes = shape.shared_bytes;
     config.stream = p->stream;
-    config.attrs = &attribute;
-    config.numAttrs = p->is_chained ? 1 : 0;
+    config.attrs = attributes;
+    config.numAttrs = p->is_chained ? 2 : 0;
     CUDA_TRY(cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...), err);
     return SSMQ_OK;
 }

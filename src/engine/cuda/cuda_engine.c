@@ -64,6 +64,21 @@ static void free_extent(cuda_engine *e) {
     e->is_ready = false;
 }
 
+/* ---- layers that trials share ---- */
+
+static void *take_device(int64_t n_bytes) {
+    void *bytes = NULL;
+    if (cudaMalloc(&bytes, (size_t)n_bytes) == cudaSuccess) return bytes;
+    (void)cudaGetLastError();
+    return NULL;
+}
+
+static void give_back_device(void *bytes) {
+    (void)cudaFree(bytes);
+}
+
+static const ssmq_reuse_memory device_memory = {take_device, give_back_device};
+
 /* ---- open, close ---- */
 
 static void close_cuda(ssmq_engine *engine) {
@@ -72,6 +87,7 @@ static void close_cuda(ssmq_engine *engine) {
     (void)cudaSetDevice(e->device_idx);
     free_extent(e);
     slab_free(&e->weight_slab);
+    ssmq_reuse_close(e->reuse);
     cuda_stages_free(e);
     for (int i = 0; i <= CUDA_STEP_BLOCK; i++) {
         if (e->step_ends[i] != NULL) (void)cudaEventDestroy(e->step_ends[i]);
@@ -104,7 +120,9 @@ static ssmq_status open_device(cuda_engine *e, const ssmq_engine_options *option
     CUDA_TRY(cudaEventCreate(&e->call_end), err);
     CUDA_TRY(cudaEventCreateWithFlags(&e->staged, cudaEventDisableTiming), err);
     for (int i = 0; i <= CUDA_STEP_BLOCK; i++) CUDA_TRY(cudaEventCreate(&e->step_ends[i]), err);
-    return cuda_gemms_open(&e->gemms, options->algorithms_path, err);
+    SSMQ_TRY(cuda_gemms_open(&e->gemms, options->algorithms_path, err));
+    if (options->reuse_bytes == 0) return SSMQ_OK;
+    return ssmq_reuse_open(&e->reuse, options->reuse_bytes, &device_memory, err);
 }
 
 static ssmq_status open_cuda(ssmq_engine **out, const ssmq_engine_options *options, ssmq_err *err) {
@@ -262,7 +280,13 @@ static ssmq_status load_cuda(ssmq_engine *engine, const ssmq_model *model, const
     e->spec = *spec;
     const int64_t n_bytes = cuda_carve_weights(&e->weights, NULL, &e->shape, spec);
     if (e->weight_slab.n_bytes != n_bytes) slab_free(&e->weight_slab);
-    SSMQ_TRY(slab_reserve(&e->weight_slab, n_bytes, err));
+    ssmq_status status = slab_reserve(&e->weight_slab, n_bytes, err);
+    if (status == SSMQ_NOMEM && e->reuse != NULL) {
+        ssmq_reuse_drop_all(e->reuse);
+        status = slab_reserve(&e->weight_slab, n_bytes, err);
+    }
+    SSMQ_TRY(status);
+    if (e->reuse != NULL) ssmq_reuse_begin_load(e->reuse, model, spec);
     (void)cuda_carve_weights(&e->weights, e->weight_slab.bytes, &e->shape, spec);
     SSMQ_TRY(check_products(e, err));
     SSMQ_TRY(cuda_load_weights(e, model, err));
@@ -302,7 +326,8 @@ static ssmq_status make_extent(cuda_engine *e, const ssmq_engine_extent *extent,
 
 static bool same_extent(const ssmq_engine_extent *a, const ssmq_engine_extent *b) {
     return a->n_sequences == b->n_sequences && a->max_segment_tokens == b->max_segment_tokens &&
-           a->is_timed == b->is_timed && a->has_stages == b->has_stages;
+           a->is_timed == b->is_timed && a->has_stages == b->has_stages &&
+           a->has_gemv == b->has_gemv;
 }
 
 static ssmq_status reset_cuda(ssmq_engine *engine, const ssmq_engine_extent *extent,
@@ -318,7 +343,11 @@ static ssmq_status reset_cuda(ssmq_engine *engine, const ssmq_engine_extent *ext
     /* No error of the work before may surface in what comes now. */
     CUDA_TRY(cudaStreamSynchronize(e->stream), err);
     if (!e->is_ready || !same_extent(&e->extent, extent)) {
-        const ssmq_status status = make_extent(e, extent, err);
+        ssmq_status status = make_extent(e, extent, err);
+        if (status == SSMQ_NOMEM && e->reuse != NULL) {
+            ssmq_reuse_drop_all(e->reuse);
+            status = make_extent(e, extent, err);
+        }
         if (status != SSMQ_OK) {
             free_extent(e);
             return status;
@@ -331,6 +360,14 @@ static ssmq_status reset_cuda(ssmq_engine *engine, const ssmq_engine_extent *ext
     CUDA_TRY(cudaMemsetAsync(e->buffers.fault, 0xff, 2 * sizeof *e->buffers.fault, e->stream), err);
     CUDA_TRY(cudaStreamSynchronize(e->stream), err);
     e->position = 0;
+    e->first_layer = 0;
+    e->is_reused = e->reuse != NULL && extent->reuse_key != NULL;
+    if (e->reuse != NULL) {
+        ssmq_reuse_begin_tokens(e->reuse, extent, e->layout.segment_tokens);
+    }
+    e->extent.reuse_tokens = extent->reuse_tokens;
+    /* The caller's bytes are not ours after this call. */
+    e->extent.reuse_key = NULL;
     return SSMQ_OK;
 }
 
@@ -370,6 +407,7 @@ static ssmq_status end_call(cuda_engine *e, int64_t T, int64_t n_head, ssmq_err 
 static ssmq_status prefill_cuda(ssmq_engine *engine, const ssmq_prefill *call, ssmq_err *err) {
     cuda_engine *e = self(engine);
     SSMQ_TRY(begin_call(e, err));
+    if (e->is_reused) SSMQ_CHECK(e->position + call->n_tokens <= e->extent.reuse_tokens, err);
     const int64_t B = e->extent.n_sequences, n = B * call->n_tokens;
     SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->tokens, n, 0, err));
     if (call->targets != NULL)
@@ -381,6 +419,7 @@ static ssmq_status prefill_cuda(ssmq_engine *engine, const ssmq_prefill *call, s
 static ssmq_status decode_cuda(ssmq_engine *engine, const ssmq_decode *call, ssmq_err *err) {
     cuda_engine *e = self(engine);
     SSMQ_TRY(begin_call(e, err));
+    SSMQ_CHECK(!e->is_reused, err);
     const int64_t B = e->extent.n_sequences;
     SSMQ_TRY(ssmq_engine_check_ids(&e->shape, call->first, B, 0, err));
     if (call->forced != NULL)
@@ -463,8 +502,9 @@ static void describe_cuda(ssmq_engine *engine, ssmq_engine_facts *out) {
     (void)snprintf(out->quant_backend, sizeof out->quant_backend, "cuBLASLt %s", version);
     describe_products(e, out);
     ssmq_field_set(out->timer, sizeof out->timer, "cuda events");
-    ssmq_field_set(out->algorithms, sizeof out->algorithms,
-                   e->is_ready && e->extent.is_timed ? "measured" : "fixed");
+    (void)snprintf(out->algorithms, sizeof out->algorithms, "%s%s",
+                   e->is_ready && e->extent.is_timed ? "measured" : "fixed",
+                   e->is_ready && e->extent.has_gemv ? "; gemv in decode" : "");
     ssmq_field_set(out->memory_source, sizeof out->memory_source, "slabs, as used by the phase");
     out->n_threads = 1;
 }

@@ -8,6 +8,7 @@
 #include "engine/cuda/gemm.h"
 #include "engine/cuda/layout.h"
 #include "engine/cuda/nvml.h"
+#include "engine/reuse.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -73,7 +74,12 @@ typedef struct cuda_engine {
     cudaEvent_t call_begin, call_end, staged;
     cudaEvent_t step_ends[CUDA_STEP_BLOCK + 1];
     int64_t last_call_ns;
-    ssmq_engine_stats peaks; /* since the last take_stats */
+    ssmq_engine_stats peaks; /* since the last take_stats; and counts of layers */
+    ssmq_reuse *reuse;       /* NULL: none. Its numbers lie on the device, beside the slabs */
+    bool is_reused;          /* for the tokens since reset */
+    /* Of the segment that is launched: the layer it begins with, whose input is in the residual
+     * stream; 0 where that comes from the embeddings. */
+    int64_t first_layer;
 } cuda_engine;
 
 /* ceilings.cu: ssmq_engine_ceilings(). */
@@ -83,8 +89,9 @@ SSMQ_MUST_USE ssmq_status cuda_measure_ceilings(int device_idx, ssmq_dtype dtype
 SSMQ_MUST_USE ssmq_status cuda_load_weights(cuda_engine *e, const ssmq_model *model, ssmq_err *err);
 
 /* forward.c */
-/* A segment of T tokens of every sequence, whose ids lie in buffers.tokens, through all layers;
- * the last layer's o is added to the residual.  Fails: DEVICE. */
+/* A segment of T tokens of every sequence, whose ids lie in buffers.tokens, through all layers, or
+ * those that nothing is kept of (reuse.h), and inputs of layers into the store; the last layer's o
+ * is added to the residual.  Fails: DEVICE. */
 SSMQ_MUST_USE ssmq_status cuda_forward_segment(cuda_engine *e, int64_t T, ssmq_err *err);
 /* One token of every sequence, from buffers.tokens to the next tokens there. */
 SSMQ_MUST_USE ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err);
@@ -95,7 +102,8 @@ SSMQ_MUST_USE ssmq_status cuda_forward_head(cuda_engine *e, int64_t first, int64
 /* Chooses the algorithms of the products of a segment of T tokens, or of a step (T = 0). */
 SSMQ_MUST_USE ssmq_status cuda_forward_prepare(cuda_engine *e, int64_t T, ssmq_err *err);
 
-/* graph.c: as the two calls above, through a graph that is captured at first use. */
+/* graph.c: as the two calls above, through a graph that is captured at first use, except where
+ * inputs of layers are kept or taken: their places change from segment to segment. */
 SSMQ_MUST_USE ssmq_status cuda_graph_run(cuda_engine *e, int64_t T, ssmq_err *err);
 void cuda_graphs_drop(cuda_engine *e);
 

@@ -3,6 +3,7 @@
  * only: everything here can be captured in a graph. */
 #include "engine/cuda/check.h"
 #include "engine/cuda/cuda_engine.h"
+#include "engine/cuda/gemv.h"
 #include "engine/cuda/head.h"
 
 /* Programmatic dependent launch came with this compute capability. */
@@ -10,6 +11,11 @@ enum { CHAINED_MAJOR = 9 };
 
 /* A decode step fetches this much of a product's weights ahead of it. */
 enum { PREFETCH_BYTES = 3 << 20 };
+
+/* Bulk copies came with it too. */
+static bool has_gemv(const cuda_engine *e) {
+    return e->extent.has_gemv && e->device.major >= CHAINED_MAJOR;
+}
 
 static cuda_pass pass_of(const cuda_engine *e, int64_t layer_idx, int64_t T) {
     const ssmq_precision *precision = &e->spec.precision;
@@ -54,6 +60,9 @@ static cuda_linear_call in_proj_call(const cuda_engine *e, const cuda_layer *lay
         .is_fused = true,
         .is_decode = T == 0,
         .is_chained = e->device.major >= CHAINED_MAJOR && T == 0,
+        .has_gemv = has_gemv(e) && T == 0,
+        .n_sm = e->device.multiProcessorCount,
+        .shared_bytes = (int64_t)e->device.sharedMemPerBlockOptin,
         .stream = e->stream,
     };
     return call;
@@ -111,7 +120,7 @@ static ssmq_status norm(cuda_engine *e, const cuda_pass *p, const void *weight, 
         .u = e->buffers.u,
         .fault = fault,
     };
-    if (p->layer_idx > 0) {
+    if (p->layer_idx > e->first_layer) {
         const cuda_linear_call before = out_proj_call(e, &e->weights.layers[p->layer_idx - 1], T);
         call.o = cuda_linear_product(&before);
         if (T > 0 && is_deferred(e, p, p->layer_idx - 1)) call.squares = e->buffers.squares;
@@ -179,13 +188,28 @@ static ssmq_status gated_norm(cuda_engine *e, const cuda_pass *p, cuda_product z
 }
 
 /* The first of n_bytes of weights: what fits beside other things in the L2 cache. */
-static cuda_prefetch first_of(const void *w, int64_t n_bytes) {
+static cuda_prefetch first_of(const cuda_engine *e, const void *w, int64_t n_bytes) {
+    /* Our own products fetch their weights themselves before their input is there. */
+    if (has_gemv(e)) return (cuda_prefetch){0};
     const cuda_prefetch first = {w, n_bytes < PREFETCH_BYTES ? n_bytes : PREFETCH_BYTES};
     return first;
 }
 
-static cuda_prefetch first_of_linear(const cuda_linear *linear) {
-    return first_of(linear->blocks[0].w, cuda_block_bytes(linear, &linear->blocks[0]));
+static cuda_prefetch first_of_linear(const cuda_engine *e, const cuda_linear *linear) {
+    return first_of(e, linear->blocks[0].w, cuda_block_bytes(linear, &linear->blocks[0]));
+}
+
+static ssmq_status copy_residual(const cuda_engine *e, const cuda_pass *p, void *to,
+                                 const void *from, ssmq_err *err) {
+    const size_t n_bytes = (size_t)(p->B * p->T * e->shape.d) * sizeof(float);
+    CUDA_TRY(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, e->stream), err);
+    return SSMQ_OK;
+}
+
+/* The layer's input, into the store where that wants it. */
+static ssmq_status keep_input(cuda_engine *e, const cuda_pass *p, ssmq_err *err) {
+    float *keep = e->is_reused ? ssmq_reuse_keep(e->reuse, p->layer_idx) : NULL;
+    return keep != NULL ? copy_residual(e, p, keep, e->buffers.residual, err) : SSMQ_OK;
 }
 
 /* T = 0: one decode step. */
@@ -195,11 +219,12 @@ static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, s
     const cuda_linear_call in_proj = in_proj_call(e, layer, T);
     const cuda_linear_call out_proj = out_proj_call(e, layer, T);
     const cuda_product zxbcdt = cuda_linear_product(&in_proj);
-    if (T == 0) p.next = first_of_linear(&layer->in_proj);
+    if (T == 0) p.next = first_of_linear(e, &layer->in_proj);
     SSMQ_TRY(norm(e, &p, layer->norm, T, e->buffers.fault, err));
+    SSMQ_TRY(keep_input(e, &p, err));
     SSMQ_TRY(cuda_linear_multiply(&in_proj, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_IN_PROJ, err));
-    if (T == 0) p.next = first_of_linear(&layer->out_proj);
+    if (T == 0) p.next = first_of_linear(e, &layer->out_proj);
     SSMQ_TRY(T > 0 ? mix_segment(e, &p, zxbcdt, err) : mix_step(e, &p, zxbcdt, err));
     if (T == 0 || !is_deferred(e, &p, layer_idx)) {
         SSMQ_TRY(gated_norm(e, &p, zxbcdt, &out_proj, err));
@@ -210,10 +235,14 @@ static ssmq_status forward_layer(cuda_engine *e, int64_t layer_idx, int64_t T, s
 
 static ssmq_status forward_layers(cuda_engine *e, int64_t T, ssmq_err *err) {
     const cuda_pass p = pass_of(e, 0, T);
+    const float *start = e->is_reused ? ssmq_reuse_start(e->reuse) : NULL;
+    e->first_layer = start != NULL ? ssmq_reuse_first_layer(e->reuse) : 0;
     SSMQ_TRY(cuda_stage_begin(e, err));
-    SSMQ_TRY(cuda_embed(&p, e->weights.embeddings, e->buffers.tokens, e->buffers.residual, err));
+    SSMQ_TRY(start != NULL ? copy_residual(e, &p, e->buffers.residual, start, err)
+                           : cuda_embed(&p, e->weights.embeddings, e->buffers.tokens,
+                                        e->buffers.residual, err));
     SSMQ_TRY(cuda_stage_end(e, SSMQ_STAGE_EMBED, err));
-    for (int64_t i = 0; i < e->shape.L; i++) SSMQ_TRY(forward_layer(e, i, T, err));
+    for (int64_t i = e->first_layer; i < e->shape.L; i++) SSMQ_TRY(forward_layer(e, i, T, err));
     return SSMQ_OK;
 }
 
@@ -244,14 +273,15 @@ ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
         .position = e->state.position,
         .fault = b->fault,
         .step_fault = b->step_fault,
-        .stream = e->stream,
     };
     SSMQ_TRY(forward_layers(e, 0, err));
-    p.next =
-        first_of(head.w, head.shape.N * head.shape.K * (int64_t)ssmq_dtype_bytes(head.shape.dtype));
+    p.next = first_of(e, head.w,
+                      head.shape.N * head.shape.K * (int64_t)ssmq_dtype_bytes(head.shape.dtype));
     SSMQ_TRY(norm(e, &p, e->weights.norm_f, 0, b->fault, err));
-    SSMQ_TRY(cuda_gemm(e->gemms, &head, err));
-    SSMQ_TRY(cuda_sample(&sample, err));
+    SSMQ_TRY(has_gemv(e) && cuda_gemv_serves(&head.shape, p.n_sm, p.shared_bytes)
+                 ? cuda_gemv(&head, p.n_sm, p.is_chained, err)
+                 : cuda_gemm(e->gemms, &head, err));
+    SSMQ_TRY(cuda_sample(&p, &sample, err));
     return cuda_stage_end(e, SSMQ_STAGE_HEAD, err);
 }
 

@@ -59,6 +59,10 @@ static ssmq_status make(cuda_engine *e, int64_t T, ssmq_err *err) {
 }
 
 ssmq_status cuda_graph_run(cuda_engine *e, int64_t T, ssmq_err *err) {
+    if (e->is_reused) {
+        SSMQ_TRY(cuda_forward_prepare(e, T, err));
+        return cuda_forward_segment(e, T, err);
+    }
     const cuda_graph *graph = find(e, T);
     if (graph == NULL) {
         SSMQ_TRY(make(e, T, err));

@@ -2,6 +2,7 @@
 /* engine/cuda/head.cu - what is read off logits: negative log likelihoods of a segment's rows, and
  * argmax, NLL and next token of a decode step. Logits are fp32, sums of exponentials fp64, added in
  * an order that V alone fixes. */
+#include "engine/cuda/chain.cuh"
 #include "engine/cuda/device.cuh"
 #include "engine/cuda/head.h"
 
@@ -95,11 +96,12 @@ __global__ void __launch_bounds__(THREADS) k_nll(cuda_nll_call call) {
     if (call.nll != NULL) call.nll[row] = nll_of(s, logits[call.targets[row]]);
 }
 
-/* Partial results of a row, and how many of its blocks have written theirs. */
+/* Partial results of a row, and how many of its blocks have written theirs; of the first row also
+ * how many rows are done. */
 struct row_parts {
     summary parts[SPLITS];
-    unsigned n_done;
-    unsigned unused[3];
+    unsigned n_done, n_rows;
+    unsigned unused[2];
 };
 
 __device__ void end_row(const cuda_sample_call &call, int64_t b, const row_parts *parts) {
@@ -118,7 +120,16 @@ __device__ void end_row(const cuda_sample_call &call, int64_t b, const row_parts
     }
 }
 
+/* Every row has its token. */
+__device__ void end_step(const cuda_sample_call &call) {
+    call.step_fault[call.control->step] = *call.fault;
+    call.control->step += 1;
+    *call.position += 1;
+}
+
 __global__ void __launch_bounds__(THREADS) k_sample(cuda_sample_call call) {
+    release_successor();
+    wait_for_predecessor();
     const int64_t b = blockIdx.y;
     row_parts *parts = (row_parts *)call.partial + b;
     const int64_t width = (call.V + SPLITS - 1) / SPLITS;
@@ -132,16 +143,16 @@ __global__ void __launch_bounds__(THREADS) k_sample(cuda_sample_call call) {
     __threadfence();
     parts->n_done = 0;
     end_row(call, b, parts);
+    __threadfence();
+    row_parts *first = (row_parts *)call.partial;
+    if (atomicAdd(&first->n_rows, 1u) != gridDim.y - 1) return;
+    __threadfence();
+    first->n_rows = 0;
+    end_step(call);
 }
 
 __global__ void k_advance(int64_t *position, int64_t T) {
     *position += T;
-}
-
-__global__ void k_end_step(cuda_sample_call call) {
-    call.step_fault[call.control->step] = *call.fault;
-    call.control->step += 1;
-    *call.position += 1;
 }
 
 } // namespace
@@ -156,13 +167,9 @@ int64_t cuda_sample_partial_bytes(int64_t B) {
     return B * (int64_t)sizeof(row_parts);
 }
 
-ssmq_status cuda_sample(const cuda_sample_call *call, ssmq_err *err) {
-    const dim3 grid(SPLITS, (unsigned)call->B);
-    k_sample<<<grid, THREADS, 0, call->stream>>>(*call);
-    CUDA_LAUNCHED(err);
-    k_end_step<<<1, 1, 0, call->stream>>>(*call);
-    CUDA_LAUNCHED(err);
-    return SSMQ_OK;
+ssmq_status cuda_sample(const cuda_pass *p, const cuda_sample_call *call, ssmq_err *err) {
+    const launch_shape shape = {dim3(SPLITS, (unsigned)call->B), dim3(THREADS), 0};
+    return launch_chained(k_sample, shape, p, err, *call);
 }
 
 ssmq_status cuda_advance(int64_t *position, int64_t T, cudaStream_t stream, ssmq_err *err) {

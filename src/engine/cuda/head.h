@@ -36,10 +36,10 @@ typedef struct cuda_sample_call {
     int64_t *position;
     unsigned long long *fault;
     unsigned long long *step_fault; /* [CUDA_STEP_BLOCK] the fault word after each step */
-    cudaStream_t stream;
 } cuda_sample_call;
 int64_t cuda_sample_partial_bytes(int64_t B);
-SSMQ_MUST_USE ssmq_status cuda_sample(const cuda_sample_call *call, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status cuda_sample(const cuda_pass *p, const cuda_sample_call *call,
+                                      ssmq_err *err);
 /* *position += T */
 SSMQ_MUST_USE ssmq_status cuda_advance(int64_t *position, int64_t T, cudaStream_t stream,
                                        ssmq_err *err);

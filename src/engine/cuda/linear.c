@@ -2,6 +2,7 @@
 #include "engine/cuda/linear.h"
 
 #include "engine/cuda/check.h"
+#include "engine/cuda/gemv.h"
 #include "engine/cuda/quant.h"
 #include "quant/quantize.h"
 
@@ -252,6 +253,16 @@ static ssmq_status unpack(const cuda_linear_call *c, const cuda_block *k, ssmq_e
     return cuda_unpack_int4(k->w, k->N * l->codes.ld, c->scratch.unpacked, c->stream, err);
 }
 
+static bool is_own(const cuda_linear_call *c, const cuda_gemm_call *product) {
+    return c->has_gemv && cuda_gemv_serves(&product->shape, c->n_sm, c->shared_bytes);
+}
+
+static ssmq_status multiply(const cuda_linear_call *c, const cuda_gemm_call *product,
+                            ssmq_err *err) {
+    if (is_own(c, product)) return cuda_gemv(product, c->n_sm, c->is_chained, err);
+    return cuda_gemm(c->gemms, product, err);
+}
+
 static ssmq_status multiply_block(const cuda_linear_call *c, const cuda_block *k, ssmq_err *err) {
     const cuda_linear *l = c->linear;
     const int64_t height = leaves_sums(c) ? c->M : cuda_block_tile_rows(l, k, c->M);
@@ -259,7 +270,7 @@ static ssmq_status multiply_block(const cuda_linear_call *c, const cuda_block *k
     for (int64_t first = 0; first < c->M; first += height) {
         const int64_t M = smaller(height, c->M - first);
         const cuda_gemm_call product = product_of(c, k, first, M);
-        SSMQ_TRY(cuda_gemm(c->gemms, &product, err));
+        SSMQ_TRY(multiply(c, &product, err));
         if (is_direct(l, k) || leaves_sums(c)) continue;
         const cuda_dequantize_call dequantize = {
             .linear = l,
@@ -323,7 +334,7 @@ static ssmq_status try_product(const cuda_linear_call *c, const cuda_block *k, i
     int32_t n_wrong = 0;
     if (is_unpacked_first(l, k)) SSMQ_TRY(unpack(c, k, err));
     SSMQ_TRY(cuda_draw_codes(c->scratch.codes, M * l->codes.ld, l->a_format, c->stream, err));
-    SSMQ_TRY(cuda_gemm(c->gemms, &product, err));
+    SSMQ_TRY(multiply(c, &product, err));
     SSMQ_TRY(cuda_count_wrong(&count, err));
     CUDA_TRY(
         cudaMemcpyAsync(&n_wrong, count.n_wrong, sizeof n_wrong, cudaMemcpyDeviceToHost, c->stream),
@@ -331,7 +342,7 @@ static ssmq_status try_product(const cuda_linear_call *c, const cuda_block *k, i
     CUDA_TRY(cudaStreamSynchronize(c->stream), err);
     if (n_wrong == 0) return SSMQ_OK;
     return SSMQ_FAIL(err, SKIP,
-                     "cuBLASLt's int8 product of M %lld, N %lld, K %lld in %lld groups is wrong on "
+                     "the int8 product of M %lld, N %lld, K %lld in %lld groups is wrong on "
                      "this device: %d sums of 3 rows are not exact",
                      (long long)M, (long long)k->N, (long long)l->columns,
                      (long long)l->codes.n_groups, (int)n_wrong);
@@ -340,7 +351,7 @@ static ssmq_status try_product(const cuda_linear_call *c, const cuda_block *k, i
 static ssmq_status prepare_product(const cuda_linear_call *c, const cuda_block *k, int64_t M,
                                    const void *const *w, int64_t n_w, ssmq_err *err) {
     const cuda_gemm_call product = product_of(c, k, 0, M);
-    SSMQ_TRY(cuda_gemms_prepare(c->gemms, &product, w, n_w, err));
+    if (!is_own(c, &product)) SSMQ_TRY(cuda_gemms_prepare(c->gemms, &product, w, n_w, err));
     return way_of(c->linear, k) == WAY_INTEGER ? try_product(c, k, M, err) : SSMQ_OK;
 }
 

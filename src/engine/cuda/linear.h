@@ -127,7 +127,10 @@ typedef struct cuda_linear_call {
      * where cuda_linear_keeps_sums() Y is int32 [M, N], N that of the block. */
     bool is_fused;
     bool is_decode;
-    bool is_chained; /* kernels may begin while their predecessor ends (chain.cuh) */
+    bool is_chained;      /* kernels may begin while their predecessor ends (chain.cuh) */
+    bool has_gemv;        /* products that cuda_gemv() serves are its own */
+    int n_sm;             /* multiprocessors of the device */
+    int64_t shared_bytes; /* that a block may take of one */
     cudaStream_t stream;
 } cuda_linear_call;
 

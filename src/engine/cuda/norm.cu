@@ -37,8 +37,8 @@ __device__ __forceinline__ float inverse_rms(float sum, int64_t n, float eps) {
 
 template <typename CT, int vec>
 __global__ void k_embed(const CT *embeddings, const int32_t *tokens, float *residual, int64_t d) {
-    wait_for_predecessor();
     release_successor();
+    wait_for_predecessor();
     const int64_t row = blockIdx.x;
     const CT *from = embeddings + (int64_t)tokens[row] * d;
     for (int64_t i = threadIdx.x * vec; i < d; i += blockDim.x * vec) {
@@ -140,8 +140,8 @@ __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i < s.d) w[j].load((const CT *)call.weight + i);
     }
-    wait_for_predecessor();
     release_successor();
+    wait_for_predecessor();
     const int64_t row = call.listed != NULL ? call.listed[blockIdx.x] : blockIdx.x;
     float *residual = call.residual + row * s.d;
     const float o_scale = row_scale(call.o, row);
@@ -223,8 +223,8 @@ __device__ __forceinline__ float gate_row(const gate_call &c, int64_t first,
 template <typename CT, int vec, int items, bool has_sums>
 __global__ void __maxnreg__(items == 1 ? GATE_REGISTERS : MAX_REGISTERS) k_gated_norm(gate_call c) {
     const int64_t first = blockIdx.y * c.n;
-    wait_for_predecessor();
     release_successor();
+    wait_for_predecessor();
     gate_inputs<CT, vec, items, has_sums> in;
     in.load(c, blockIdx.x, first);
     int turn = 0;

@@ -35,6 +35,9 @@ static ssmq_status run_layers(cuda_engine *e, const segment *s, ssmq_err *err) {
     SSMQ_TRY(copy_up(e, e->buffers.tokens, e->staging.tokens, (size_t)B * n_bytes, err));
     CUDA_TRY(cudaEventRecord(e->staged, e->stream), err);
     SSMQ_TRY(cuda_graph_run(e, s->T, err));
+    if (e->is_reused) ssmq_reuse_end_segment(e->reuse, s->T);
+    e->peaks.computed_layer_tokens += (e->shape.L - e->first_layer) * B * s->T;
+    e->peaks.reused_layer_tokens += e->first_layer * B * s->T;
     return cuda_stages_collect(e, err);
 }
 

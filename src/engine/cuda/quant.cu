@@ -37,8 +37,8 @@ template <typename CT, int vec> __global__ void k_quantize(quantize_args a) {
     const CT *x = (const CT *)a.x + row * a.K;
     uint8_t *codes = a.codes + row * a.ld;
     unsigned largest = 0;
-    wait_for_predecessor();
     release_successor();
+    wait_for_predecessor();
     for (int k = first + (int)threadIdx.x * vec; k < end; k += (int)blockDim.x * vec) {
         vec_of<CT, vec> v;
         v.load(x + k);
@@ -179,8 +179,8 @@ __global__ void __launch_bounds__(OUT_THREADS) k_dequantize(dequantize_args a) {
     const int64_t m = (int64_t)blockIdx.y * rows;
     const int64_t n = ((int64_t)blockIdx.x * OUT_THREADS + threadIdx.x) * OUT;
     patch<rows> y;
-    wait_for_predecessor();
     release_successor();
+    wait_for_predecessor();
     if (n >= a.rows) return;
     if constexpr (is_fp8) {
         copy_sums(a, m, n, y);

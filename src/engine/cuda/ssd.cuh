@@ -17,7 +17,7 @@ enum {
     SSD_P = 64,               /* the head size that the chunked scan is made for */
     SSD_PIECE = 8,            /* numbers of a 16-byte piece */
     SSD_TILE = 16,            /* rows of A and depth of one product */
-    SSD_SHARED_BYTES = 156160 /* the most that a block of either kernel takes */
+    SSD_SHARED_BYTES = 156160 /* the least a device must have for a block */
 };
 
 /* Product number d += a b. */

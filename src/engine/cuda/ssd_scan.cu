@@ -3,7 +3,7 @@
  *     G = C B^T                                  once for all of them, in registers
  *     Y = diag(exp(cs)) C S^T + M X + D X,       M_ij = G_ij exp(cs_i - cs_j) dt_j for j <= i
  * A warp has 16 rows of the chunk, and of G what is not above the diagonal. M never leaves the
- * registers: the accumulators of G, weighed and rounded, are the A operand of M X. The next head's
+ * registers: the accumulators of G, weighed and rounded, are the A operand of M X. The next heads'
  * x and S come in while one is computed. Where the gated norm is deferred, Y is gated on its way
  * out (cuda_gate).
  *
@@ -22,25 +22,29 @@ enum {
     P_TILES = SSD_P / 8,
     J_TILES = Q / 8,
     STAGE_COLUMNS = SSD_P + 8, /* rows of a stage begin in other banks than their neighbours */
-    MAX_HEADS = 16             /* of a block */
+    MAX_HEADS = 16,            /* of a block */
+    FEW_STAGES = 2,            /* heads in shared memory at a time, */
+    MANY_STAGES = 3            /* or where there is room for them */
 };
 
-/* What a head brings: x and z [Q, P], S [P, N], cs and dt [Q], weights of the norm [P]. */
-template <typename CT, int N> struct alignas(256) head_memory {
+/* What a head brings: x [Q, P], S [P, N], cs and dt [Q], and for the gate z [Q, P] and weights of
+ * the norm [P]. */
+template <typename CT, int N, bool is_gated> struct alignas(256) head_memory {
     CT x[Q * SSD_P];
-    CT z[Q * SSD_P];
     CT S[SSD_P * N];
+    CT z[is_gated ? Q * SSD_P : SSD_PIECE];
     float cs[Q], dt[Q];
-    CT w[SSD_P];
+    CT w[is_gated ? SSD_P : SSD_PIECE];
 };
 
-/* B is only needed for G; then its place holds every second head. */
-template <typename CT, int N> struct block_memory {
+/* Heads under way, one of which is computed. B is only needed for G; then its place holds the last
+ * of them. */
+template <typename CT, int N, bool is_gated, int n_stages> struct block_memory {
     CT C[Q * N];
-    head_memory<CT, N> even;
+    head_memory<CT, N, is_gated> heads[n_stages - 1];
     union {
         CT B[Q * N];
-        head_memory<CT, N> odd;
+        head_memory<CT, N, is_gated> last_head;
     };
     float columns[N_WARPS][Q];                    /* exp(cs_r - cs_j) dt_j of each warp */
     CT stages[N_WARPS][SSD_TILE * STAGE_COLUMNS]; /* rows of y of each warp, on their way out */
@@ -78,16 +82,15 @@ __device__ __forceinline__ void load_rows(const place &at, const CT *from, int64
 }
 
 template <typename CT, int N>
-__device__ __forceinline__ void load_group(const ssd_call &c, const place &at,
-                                           block_memory<CT, N> *memory) {
+__device__ __forceinline__ void load_group(const ssd_call &c, const place &at, CT *to_B, CT *to_C) {
     const CT *B = (const CT *)c.io.xbc + at.row0 * c.conv_dim + c.di + at.g * N;
-    load_rows<CT, N>(at, B, c.conv_dim, memory->B);
-    load_rows<CT, N>(at, B + c.G * N, c.conv_dim, memory->C);
+    load_rows<CT, N>(at, B, c.conv_dim, to_B);
+    load_rows<CT, N>(at, B + c.G * N, c.conv_dim, to_C);
 }
 
 template <typename CT, int N, bool is_gated>
 __device__ __forceinline__ void load_head(const ssd_call &c, const place &at, int h,
-                                          head_memory<CT, N> *to) {
+                                          head_memory<CT, N, is_gated> *to) {
     constexpr int S_pieces = N / SSD_PIECE, step = THREADS / S_pieces;
     load_rows<CT, SSD_P>(at, (const CT *)c.io.xbc + at.row0 * c.conv_dim + h * SSD_P, c.conv_dim,
                          to->x);
@@ -151,8 +154,8 @@ __device__ __forceinline__ void multiply_x(const uint32_t (&a)[4], uint32_t x_at
 }
 
 /* Factors of the columns left of the warp's diagonal tile. */
-template <typename CT, int N>
-__device__ __forceinline__ void fill_columns(const place &at, const head_memory<CT, N> *head,
+template <typename head_type>
+__device__ __forceinline__ void fill_columns(const place &at, const head_type *head,
                                              float *columns) {
     const int r = at.tile * SSD_TILE, j = at.lane * 4;
     if (j < r) {
@@ -195,8 +198,8 @@ __device__ __forceinline__ uint32_t weigh_pair(float g0, float g1, float cs_i, f
 }
 
 /* y += M X over the diagonal tile, whose part of G is given. */
-template <typename CT, int N>
-__device__ __forceinline__ void multiply_diagonal(const place &at, const head_memory<CT, N> *head,
+template <typename CT, typename head_type>
+__device__ __forceinline__ void multiply_diagonal(const place &at, const head_type *head,
                                                   uint32_t x_at, const float (*G)[4],
                                                   float (*y)[4]) {
     const int first = at.tile * SSD_TILE, i = at.lane / 4, j = at.lane % 4 * 2;
@@ -220,9 +223,9 @@ template <typename CT> __device__ __forceinline__ float2 to_floats(const CT *pai
 /* y + D x of the warp's rows into its stage, gated where that is wanted; then squares holds the
  * sums of squares of this lane's columns in rows lane / 4 and lane / 4 + 8. */
 template <typename CT, int N, bool is_gated>
-__device__ __forceinline__ void finish_rows(const place &at, const head_memory<CT, N> *head,
-                                            float D, const float (*y)[4], CT *stage,
-                                            float (&squares)[2]) {
+__device__ __forceinline__ void finish_rows(const place &at,
+                                            const head_memory<CT, N, is_gated> *head, float D,
+                                            const float (*y)[4], CT *stage, float (&squares)[2]) {
     const int i = at.lane / 4, j = at.lane % 4 * 2;
     const int start = (at.tile * SSD_TILE + i) * SSD_P + i * SSD_PIECE + j;
 #pragma unroll
@@ -284,21 +287,22 @@ __device__ __forceinline__ void scale_rows(float (*y)[4], float low, float high)
     }
 }
 
-template <typename CT, int N, bool is_gated>
-__device__ __forceinline__ void
-scan_head(const ssd_call &c, const place &at, int h, block_memory<CT, N> *memory,
-          const head_memory<CT, N> *head, const float (*G)[4], const float (*diagonal)[4]) {
+template <typename CT, int N, bool is_gated, int n_stages>
+__device__ __forceinline__ void scan_head(const ssd_call &c, const place &at, int h,
+                                          block_memory<CT, N, is_gated, n_stages> *memory,
+                                          const head_memory<CT, N, is_gated> *head,
+                                          const float (*G)[4], const float (*diagonal)[4]) {
     const int first = at.tile * SSD_TILE, i = first + at.lane / 4, matrix = at.lane / 8;
     const uint32_t x_at = piece_of(head->x, SSD_P, matrix % 2 * 8 + at.lane % 8, matrix / 2);
     float y[P_TILES][4] = {}, squares[2] = {};
-    fill_columns<CT, N>(at, head, memory->columns[at.warp]);
+    fill_columns(at, head, memory->columns[at.warp]);
     multiply_C<CT, N, P_TILES / 2>(at, memory->C, head->S, P_TILES / 2, y);
     const float cs_r = head->cs[first];
     const float before = expf(cs_r);
     scale_rows(y, before, before);
     multiply_left<CT>(at, x_at, memory->columns[at.warp], G, y);
     scale_rows(y, expf(fminf(head->cs[i] - cs_r, 0.0f)), expf(fminf(head->cs[i + 8] - cs_r, 0.0f)));
-    multiply_diagonal<CT, N>(at, head, x_at, diagonal, y);
+    multiply_diagonal<CT>(at, head, x_at, diagonal, y);
     finish_rows<CT, N, is_gated>(at, head, c.D[h], y, memory->stages[at.warp], squares);
     store_rows<CT, is_gated>(c, at, h, memory->stages[at.warp], squares);
 }
@@ -322,35 +326,43 @@ __device__ __forceinline__ place place_of(const ssd_call &c, int heads_per_block
     return at;
 }
 
-/* Grid (blocks of heads of all groups, chunks, B). */
-template <typename CT, int N, bool is_gated>
+/* Grid (blocks of heads of all groups, chunks, B). While a head is computed, the n_stages - 1 after
+ * it are on their way. */
+template <typename CT, int N, bool is_gated, int n_stages>
 __global__ void __launch_bounds__(THREADS) k_ssd_scan(ssd_call c, int heads_per_block) {
     extern __shared__ __align__(1024) char shared[];
-    block_memory<CT, N> *memory = (block_memory<CT, N> *)shared;
+    block_memory<CT, N, is_gated, n_stages> *memory =
+        (block_memory<CT, N, is_gated, n_stages> *)shared;
     const place at = place_of(c, heads_per_block);
     wait_for_predecessor();
     release_successor();
-    load_group<CT, N>(c, at, memory);
+    load_group<CT, N>(c, at, memory->B, memory->C);
     copies_commit();
-    load_head<CT, N, is_gated>(c, at, at.first_head, &memory->even);
-    copies_commit();
-    copies_wait<1>();
+    for (int k = 0; k < n_stages - 1; k++) {
+        if (k < at.n_heads) load_head<CT, N, is_gated>(c, at, at.first_head + k, &memory->heads[k]);
+        copies_commit();
+    }
+    copies_wait<n_stages - 1>();
     __syncthreads();
     /* The diagonal tile apart: registers cannot be indexed by the warp. */
     float G[J_TILES - 2][4] = {}, diagonal[2][4] = {};
     multiply_C<CT, N, J_TILES / 2 - 1>(at, memory->C, memory->B, at.tile, G);
     multiply_C<CT, N, 1>(at, memory->C, memory->B + at.tile * SSD_TILE * N, 1, diagonal);
-    /* B makes room for the second head. */
+    /* B makes room for a head. */
     __syncthreads();
-    if (at.n_heads > 1) load_head<CT, N, is_gated>(c, at, at.first_head + 1, &memory->odd);
+    if (at.n_heads >= n_stages)
+        load_head<CT, N, is_gated>(c, at, at.first_head + n_stages - 1, &memory->last_head);
     copies_commit();
     for (int k = 0; k < at.n_heads; k++) {
-        head_memory<CT, N> *head = k % 2 == 0 ? &memory->even : &memory->odd;
-        copies_wait<1>();
+        const int place_of_head = k % n_stages;
+        head_memory<CT, N, is_gated> *head =
+            place_of_head < n_stages - 1 ? &memory->heads[place_of_head] : &memory->last_head;
+        copies_wait<n_stages - 1>();
         __syncthreads();
-        scan_head<CT, N, is_gated>(c, at, at.first_head + k, memory, head, G, diagonal);
+        scan_head<CT, N, is_gated, n_stages>(c, at, at.first_head + k, memory, head, G, diagonal);
         __syncthreads();
-        if (k + 2 < at.n_heads) load_head<CT, N, is_gated>(c, at, at.first_head + k + 2, head);
+        const int ahead = k + n_stages;
+        if (ahead < at.n_heads) load_head<CT, N, is_gated>(c, at, at.first_head + ahead, head);
         copies_commit();
     }
 }
@@ -374,17 +386,26 @@ int heads_per_block_of(const cuda_pass *p, const ssd_call &c) {
     return best;
 }
 
-template <typename CT, int N, bool is_gated>
-ssmq_status launch_scan(const cuda_pass *p, const ssd_call &c, ssmq_err *err) {
+template <typename CT, int N, bool is_gated, int n_stages>
+ssmq_status launch_stages(const cuda_pass *p, const ssd_call &c, ssmq_err *err) {
     const int n = heads_per_block_of(p, c), heads = c.H / c.G;
-    const size_t shared_bytes = sizeof(block_memory<CT, N>);
-    static_assert(sizeof(block_memory<CT, N>) <= SSD_SHARED_BYTES, "cuda_ssd() counts on it");
-    CUDA_TRY(cudaFuncSetAttribute(k_ssd_scan<CT, N, is_gated>,
+    const size_t shared_bytes = sizeof(block_memory<CT, N, is_gated, n_stages>);
+    CUDA_TRY(cudaFuncSetAttribute(k_ssd_scan<CT, N, is_gated, n_stages>,
                                   cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes),
              err);
     const dim3 grid((unsigned)(c.G * ((heads + n - 1) / n)), (unsigned)c.n_chunks, (unsigned)p->B);
-    return launch_chained(k_ssd_scan<CT, N, is_gated>, {grid, dim3(THREADS), shared_bytes}, p, err,
-                          c, n);
+    return launch_chained(k_ssd_scan<CT, N, is_gated, n_stages>,
+                          {grid, dim3(THREADS), shared_bytes}, p, err, c, n);
+}
+
+/* As many stages as the device has room for; the bits are the same. */
+template <typename CT, int N, bool is_gated>
+ssmq_status launch_scan(const cuda_pass *p, const ssd_call &c, ssmq_err *err) {
+    static_assert(sizeof(block_memory<CT, N, is_gated, FEW_STAGES>) <= SSD_SHARED_BYTES,
+                  "cuda_ssd() counts on it");
+    if ((size_t)p->shared_bytes >= sizeof(block_memory<CT, N, is_gated, MANY_STAGES>))
+        return launch_stages<CT, N, is_gated, MANY_STAGES>(p, c, err);
+    return launch_stages<CT, N, is_gated, FEW_STAGES>(p, c, err);
 }
 
 template <typename CT, bool is_gated>

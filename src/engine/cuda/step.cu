@@ -17,6 +17,8 @@ enum {
     PASSES = 2,       /* channels that a thread has in flight at once */
     MAX_HEADS = 64,   /* of a block */
     BLOCK_ROWS = 256, /* of a block, where there are enough blocks */
+    REGISTERS = 128,
+    SHORT_REGISTERS = 88,
     MAX_K = SSMQ_MAX_CONV_KERNEL
 };
 
@@ -243,9 +245,11 @@ __device__ __forceinline__ void step_rows(const step_call &c, const lane_work<CT
     }
 }
 
-/* Grid (blocks of rows, B). lanes_per_row lanes hold a row of N = lanes_per_row * vec states. */
-template <typename CT, typename ST, int vec>
-__global__ void __launch_bounds__(THREADS, 2) k_step(step_call c) {
+/* Grid (blocks of rows, B). lanes_per_row lanes hold a row of N = lanes_per_row * vec states.
+ * is_short: a block's rows are one set of each warp's. Then two blocks find room beside one of
+ * gemv.cu, and begin while that ends. */
+template <typename CT, typename ST, int vec, bool is_short>
+__global__ void __maxnreg__(is_short ? SHORT_REGISTERS : REGISTERS) k_step(step_call c) {
     extern __shared__ float shared[];
     __shared__ head_factors factors[MAX_HEADS];
     const place at = place_of(c);
@@ -260,7 +264,7 @@ __global__ void __launch_bounds__(THREADS, 2) k_step(step_call c) {
     work.step = N_WARPS * rows_per_warp;
     work.offset = at.first % c.P;
     const int pass = row_set<ST, vec>::n * work.step;
-    row_set<ST, vec> even, odd;
+    row_set<ST, vec> even;
     load_rows(c, work, 0, even);
     release_successor();
     prefetch_share(c.next, blockIdx.y * gridDim.x + blockIdx.x, gridDim.x * gridDim.y);
@@ -270,12 +274,17 @@ __global__ void __launch_bounds__(THREADS, 2) k_step(step_call c) {
         work.B[k] = shared[c.rows + n + k];
         work.C[k] = shared[c.rows + c.N + n + k];
     }
-    for (int base = 0; base < c.rows; base += 2 * pass) {
-        load_rows(c, work, base + pass, odd);
-        step_rows(c, work, base, even);
-        if (base + pass >= c.rows) break;
-        load_rows(c, work, base + 2 * pass, even);
-        step_rows(c, work, base + pass, odd);
+    if constexpr (is_short) {
+        step_rows(c, work, 0, even);
+    } else {
+        row_set<ST, vec> odd;
+        for (int base = 0; base < c.rows; base += 2 * pass) {
+            load_rows(c, work, base + pass, odd);
+            step_rows(c, work, base, even);
+            if (base + pass >= c.rows) break;
+            load_rows(c, work, base + 2 * pass, even);
+            step_rows(c, work, base + pass, odd);
+        }
     }
 }
 
@@ -353,7 +362,11 @@ ssmq_status launch_step(const cuda_pass *p, const cuda_step_call *io, ssmq_err *
     const dim3 grid((unsigned)(c.di / c.rows), (unsigned)p->B);
     const size_t shared_bytes = (size_t)(c.rows + 2 * c.N) * sizeof(float);
     const launch_shape shape = {grid, dim3(THREADS), shared_bytes};
-    if (is_even) return launch_chained(k_step<CT, ST, vec>, shape, p, err, c);
+    const int rows_per_set = is_even ? row_set<ST, vec>::n * N_WARPS * (WARP / (int)lanes) : 0;
+    if (c.rows <= rows_per_set) {
+        return launch_chained(k_step<CT, ST, vec, true>, shape, p, err, c);
+    }
+    if (is_even) return launch_chained(k_step<CT, ST, vec, false>, shape, p, err, c);
     return launch_chained(k_step_any<CT, ST>, shape, p, err, c);
 }
 
