@@ -91,6 +91,9 @@ static double text_s(const call *c, const ssmq_trial *trial, int64_t n_tokens) {
         if (trial->protocol == SSMQ_PROTOCOL_SLIDING) {
             n_windows = 1.0 + ceil((double)(n_tokens - window) / (double)trial->stride);
         }
+        if (trial->protocol == SSMQ_PROTOCOL_ROLLING) {
+            n_windows = ceil((double)n_tokens / (double)window);
+        }
     }
     if (trial->protocol == SSMQ_PROTOCOL_ROLLING && n_tokens > 0) {
         n_windows = ceil((double)n_tokens / (double)window);
