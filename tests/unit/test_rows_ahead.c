@@ -22,6 +22,7 @@ enum { N_ROWS = 1500, N_SAMPLES = 3, MAX_BYTES = 1 << 26, DAMAGED_ROW = 700 };
 static char folder[64];
 static char journal_path[SSMQ_PATH_BYTES];
 static char lines_path[SSMQ_PATH_BYTES];
+static char final_path[SSMQ_PATH_BYTES];
 static ssmq_replay replay;
 static const ssmq_journal_entry *entries[N_ROWS];
 static int lines_fd;
@@ -53,7 +54,8 @@ static int make_run(void **state) {
     (void)snprintf(folder, sizeof folder, "/tmp/ssmq-rows-XXXXXX");
     if (mkdtemp(folder) == NULL) return 1;
     (void)snprintf(journal_path, sizeof journal_path, "%s/journal.0.jsonl", folder);
-    (void)snprintf(lines_path, sizeof lines_path, "%s/lines", folder);
+    (void)snprintf(lines_path, sizeof lines_path, "%s/lines.tmp", folder);
+    (void)snprintf(final_path, sizeof final_path, "%s/lines", folder);
     write_journal();
     if (ssmq_replay_init(&replay, folder, &err) != SSMQ_OK) return 1;
     for (int i = 0; i < N_ROWS; i++) {
@@ -62,30 +64,38 @@ static int make_run(void **state) {
         entries[i] = ssmq_replay_find(&replay, id);
         if (entries[i] == NULL) return 1;
     }
-    lines_fd = open(lines_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    return lines_fd < 0;
+    return 0;
 }
 
 static int remove_run(void **state) {
     (void)state;
-    (void)close(lines_fd);
     ssmq_replay_free(&replay);
     (void)unlink(journal_path);
     (void)unlink(lines_path);
+    (void)unlink(final_path);
     return rmdir(folder);
 }
 
 static ssmq_rows_ahead *open_rows(size_t n) {
+    (void)unlink(final_path);
+    lines_fd = open(lines_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(lines_fd >= 0);
     const ssmq_rows_ahead_setup setup = {.replay = &replay,
                                          .run_dir = folder,
                                          .entries = entries,
                                          .n = n,
                                          .lines_fd = lines_fd,
-                                         .lines_path = lines_path};
+                                         .lines_path = lines_path,
+                                         .final_path = final_path};
     ssmq_rows_ahead *rows = NULL;
     ssmq_err err = {0};
     assert_int_equal(ssmq_rows_ahead_open(&rows, &setup, &err), SSMQ_OK);
     return rows;
+}
+
+static void close_rows(ssmq_rows_ahead *rows) {
+    ssmq_rows_ahead_close(rows);
+    (void)close(lines_fd);
 }
 
 static void takes_all(void **state) {
@@ -109,12 +119,14 @@ static void takes_all(void **state) {
     }
     assert_int_equal(ssmq_rows_ahead_next(rows, &record, &samples, &err), SSMQ_INTERNAL);
     ssmq_err_clear(&err);
-    assert_int_equal(ssmq_file_read(&lines, &n_bytes, lines_path, MAX_BYTES, &err), SSMQ_OK);
+    assert_int_equal(ssmq_rows_ahead_finish(rows, &err), SSMQ_OK);
+    assert_false(ssmq_path_exists(lines_path));
+    assert_int_equal(ssmq_file_read(&lines, &n_bytes, final_path, MAX_BYTES, &err), SSMQ_OK);
     assert_int_equal(n_bytes, expected.n_bytes);
     assert_memory_equal(lines, ssmq_str_get(&expected), n_bytes);
     ssmq_free(lines);
     ssmq_str_free(&expected);
-    ssmq_rows_ahead_close(rows);
+    close_rows(rows);
 }
 
 /* Whoever stops early leaves neither a thread nor memory behind; the sanitizers look. */
@@ -129,9 +141,14 @@ static void stops_early(void **state) {
             assert_int_equal(ssmq_rows_ahead_next(rows, &record, &samples, &err), SSMQ_OK);
             ssmq_samples_free(&samples);
         }
-        ssmq_rows_ahead_close(rows);
+        close_rows(rows);
+        assert_false(ssmq_path_exists(final_path));
     }
-    ssmq_rows_ahead_close(open_rows(0));
+    ssmq_err err = {0};
+    ssmq_rows_ahead *none = open_rows(0);
+    assert_int_equal(ssmq_rows_ahead_finish(none, &err), SSMQ_OK);
+    assert_true(ssmq_path_exists(final_path));
+    close_rows(none);
     ssmq_rows_ahead_close(NULL);
 }
 
@@ -168,7 +185,11 @@ static void reports_damage(void **state) {
     assert_string_equal(err.text, text);
     ssmq_err_clear(&err);
     assert_int_equal(ssmq_rows_ahead_next(rows, &record, &samples, &err), SSMQ_CONFIG);
-    ssmq_rows_ahead_close(rows);
+    ssmq_err_clear(&err);
+    assert_int_equal(ssmq_rows_ahead_finish(rows, &err), SSMQ_CONFIG);
+    assert_string_equal(err.text, text);
+    assert_false(ssmq_path_exists(final_path));
+    close_rows(rows);
     damage(entries[DAMAGED_ROW]->offset + 300);
 }
 
