@@ -200,7 +200,6 @@ static ssmq_status write_rows(const h5_file *file, const ssmq_store_rows *rows, 
     for (size_t i = 0; i < rows->n_rows; i++) {
         ssmq_record record;
         ssmq_samples samples = {0};
-        ssmq_record_init(&record);
         SSMQ_TRY_OR(rows->get(rows->context, i, &record, &samples, err), close_cube);
         count(c, &record);
         status = table_add(&t, &record, err);
