@@ -95,9 +95,6 @@ static double text_s(const call *c, const ssmq_trial *trial, int64_t n_tokens) {
             n_windows = ceil((double)n_tokens / (double)window);
         }
     }
-    if (trial->protocol == SSMQ_PROTOCOL_ROLLING && n_tokens > 0) {
-        n_windows = ceil((double)n_tokens / (double)window);
-    }
     const double tokens = n_windows * (double)window;
     return calls_s(c, n_batches(n_windows, trial->batch_size) * n_segments(window), tokens, tokens,
                    false);
