@@ -39,7 +39,8 @@ def save(figure, path, dpi):
 def main(argv):
     args = options(argv)
     try:
-        from ssmq_plots import memory, passkey, ppl, results, sensitivity, style, throughput
+        from ssmq_plots import (drift, fidelity, memory, pareto, passkey, position, ppl,
+                                results, sensitivity, style, throughput)
     except ImportError as missing:
         print(f"make_plots: {missing}; pip install -r analysis/requirements.txt", file=sys.stderr)
         return 1
@@ -50,8 +51,9 @@ def main(argv):
         return 2
     style.apply()
     folder = pathlib.Path(args.run_dir) / "plots"
-    figures = {**ppl.FIGURES, **sensitivity.FIGURES, **passkey.FIGURES, **throughput.FIGURES,
-               **memory.FIGURES}
+    figures = {**ppl.FIGURES, **position.FIGURES, **fidelity.FIGURES, **sensitivity.FIGURES,
+               **pareto.FIGURES, **passkey.FIGURES, **throughput.FIGURES, **memory.FIGURES,
+               **drift.FIGURES}
     try:
         folder.mkdir(exist_ok=True)
         for name, draw in figures.items():

@@ -6,6 +6,8 @@ PROTOCOLS = {
     "disjoint": "disjoint windows, tail dropped",
     "sliding": "sliding windows, each token scored once",
     "stream": "stream, state carried over the whole text",
+    "rolling": "rolling windows (lm-eval), each token scored once",
+    "half_window": "half windows (llama.cpp), second half scored",
 }
 LABELS = 24  # points a panel up to which their values are printed
 

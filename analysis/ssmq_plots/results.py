@@ -21,12 +21,14 @@ class Run:
     """One run: `trials` is a list of dicts, one a row of /table/trials, with None for null;
     `precisions` their names in the order of the file."""
 
-    def __init__(self, path, attributes, trials, precisions, series):
+    def __init__(self, path, attributes, trials, precisions, series, drifts):
         self.path = path
         self.attributes = attributes
         self.trials = trials
         self.precisions = precisions
         self._series = series
+        self._drifts = drifts
+        self.provenance = {}  # texts of /provenance by name
 
     def of_task(self, task):
         return [trial for trial in self.trials if trial["task"] == task]
@@ -49,6 +51,10 @@ class Run:
         """Raw series of a trial, or None."""
         return self._series.get(name, {}).get(trial["row"])
 
+    def drift(self, trial):
+        """Arrays and coordinates of a drift trial by name."""
+        return self._drifts[trial["row"]]
+
     def drawn_scope(self, trials):
         """The quantized scope that a figure shows: all, else the first; None without any."""
         scopes = list(dict.fromkeys(t["scope"] for t in trials if t["scope"] != "none"))
@@ -65,7 +71,10 @@ def read(run_dir):
         raise BadRun(f"{path}: no such file; 'ssmq merge {run_dir}' makes it from the journals")
     try:
         with h5py.File(path, "r") as file:
-            return _read_file(path, file)
+            run = _read_file(path, file)
+            run.provenance = {name: _value(text[()])
+                              for name, text in file.get("provenance", {}).items()}
+            return run
     except (OSError, KeyError, ValueError) as fault:
         first = " ".join(str(fault).split())
         raise BadRun(f"{path}: not a whole results file of ssmq ({first})") from fault
@@ -87,10 +96,13 @@ def _read_file(path, file):
     # Rows that name no place on an axis are in the table alone.
     precisions += [t["precision"] for t in trials]
     precisions = list(dict.fromkeys(precisions))
-    wanted = ("passkey_depth", "passkey_key", "passkey_correct", "nll_window")
+    wanted = ("passkey_depth", "passkey_key", "passkey_correct", "nll_window",
+              "nll_window_tokens", "nll_bucket_mean", "nll_bucket_tokens")
     series = {name: _read_series(file["samples"][name]) for name in wanted
               if "samples" in file and name in file["samples"]}
-    return Run(path, attributes, trials, precisions, series)
+    drifts = {int(row): {name: group[name][:] for name in group}
+              for row, group in file.get("drift", {}).items()}
+    return Run(path, attributes, trials, precisions, series, drifts)
 
 
 def _read_series(group):

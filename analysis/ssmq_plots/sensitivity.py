@@ -20,14 +20,14 @@ class Effect:
     delta: NLL of the trial less the baseline's; low, high: its interval; spared_bits: stored bits a
     weight, over all linear layers, that the trial saves."""
 
-    def __init__(self, trial, baseline, differences):
+    def __init__(self, trial, baseline, differences, tokens):
         match = MODULE.match(trial["scope"])
         self.kind = match[1] if match else trial["scope"]
         self.layer = int(match[2]) if match else None
         self.module = match[3] if match else None
         self.delta = trial["nll_mean"] - baseline["nll_mean"]
-        self.low, self.high = interval(differences)
-        self.differences = differences
+        self.low, self.high = interval(differences, tokens)
+        self.differences, self.tokens = differences, tokens
         self.spared_bits = baseline["storage_bits"] - trial["storage_bits"]
 
 
@@ -49,7 +49,7 @@ class Group:
             if effect.kind == "except":
                 effect.differences = self.whole.differences - effect.differences
                 effect.delta = self.whole.delta - effect.delta
-                effect.low, effect.high = interval(effect.differences)
+                effect.low, effect.high = interval(effect.differences, effect.tokens)
                 effect.spared_bits = self.whole.spared_bits - effect.spared_bits
                 gains.append(effect)
         return ranked(gains)
@@ -63,13 +63,20 @@ def ranked(effects):
     return sorted(effects, key=lambda e: (-e.delta, e.layer, e.module))
 
 
-def interval(differences):
-    """95 % interval of the mean of windows; NaN for fewer than two."""
+def interval(differences, tokens=None):
+    """95 % interval of the mean over tokens of windows drawn with replacement; NaN for fewer than two
+    windows. tokens: scored tokens of each window, None if all have the same."""
     n = len(differences)
     if n < 2:
         return float("nan"), float("nan")
     draws = np.random.Generator(np.random.PCG64(SEED)).integers(0, n, (DRAWS, n))
-    low, high = np.percentile(differences[draws].mean(axis=1), [TAIL, 100 - TAIL])
+    if tokens is None or len(set(tokens)) == 1:
+        means = differences[draws].mean(axis=1)
+    else:
+        sums = np.where(tokens > 0, differences * tokens, 0.0)
+        drawn = tokens[draws].sum(axis=1)
+        means = sums[draws].sum(axis=1) / np.where(drawn > 0, drawn, 1.0)
+    low, high = np.percentile(means, [TAIL, 100 - TAIL])
     return float(low), float(high)
 
 
@@ -88,7 +95,7 @@ def groups(run):
             continue
         key = tuple(trial[name] for name in ("precision", "protocol", "seq_len", "seed"))
         found.setdefault(key, (trial, []))[1].append(
-            Effect(trial, baseline, windows[0] - windows[1]))
+            Effect(trial, baseline, windows[0] - windows[1], run.series("nll_window_tokens", trial)))
     with_singles = [Group(trial, effects) for trial, effects in found.values()
                     if any(e.kind == "only" and e.layer is not None for e in effects)]
     if not with_singles:

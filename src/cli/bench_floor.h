@@ -15,6 +15,7 @@
 #ifndef SSMQ_CLI_BENCH_FLOOR_H
 #define SSMQ_CLI_BENCH_FLOOR_H
 
+#include "engine/device.h"
 #include "engine/engine.h"
 
 #ifdef __cplusplus

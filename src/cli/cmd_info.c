@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/version.h"
 #include "comm/comm.h"
+#include "engine/device.h"
 #include "engine/engine.h"
 #include "model/model.h"
 #include "model/modules.h"

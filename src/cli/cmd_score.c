@@ -20,7 +20,8 @@ static const ssmq_option options[] = {
     SSMQ_RUNNER_OPTIONS,
     {"text", 0, "F", false, "UTF-8 text to score; - is standard input"},
     {"ids", 0, "F", false, "decimal token ids to score, separated by white space; likewise"},
-    {"protocol", 0, "NAME", false, "disjoint, sliding or stream (default stream)"},
+    {"protocol", 0, "NAME", false,
+     "disjoint, sliding, stream, rolling or half_window (default stream)"},
     {"seq-len", 0, "L", false, "window; of stream, tokens of one prefill (default 2048)"},
     {"stride", 0, "S", false, "step between windows of sliding (default half of --seq-len)"},
     {"batch-size", 'b', "B", false, "windows run together (default 1); results stay the same"},
@@ -39,7 +40,11 @@ static void print_help(void) {
     (void)printf(
         "\nprotocols: disjoint cuts windows of --seq-len, drops the tail and leaves the first "
         "token of each\nunscored; sliding moves such a window by --stride and scores each "
-        "token once; stream carries\nthe state over the whole text.\n");
+        "token once; stream carries\nthe state over the whole text; rolling "
+        "(lm-evaluation-harness) "
+        "scores every token once, the first\nafter <|endoftext|>; half_window (llama.cpp) scores "
+        "the "
+        "second half of windows of --seq-len.\n");
 }
 
 typedef struct job {
@@ -60,7 +65,8 @@ static ssmq_status read_protocol(job *out, const ssmq_args *args, ssmq_err *err)
         .protocol = SSMQ_PROTOCOL_STREAM, .seq_len = DEFAULT_SEQ_LEN, .batch_size = 1};
     if (name != NULL && !ssmq_protocol_from_name(name, &spec->protocol)) {
         return SSMQ_FAIL(err, CONFIG,
-                         "--protocol: '%s' is no protocol; allowed are disjoint, sliding, stream",
+                         "--protocol: '%s' is no protocol; allowed are disjoint, sliding, stream, "
+                         "rolling, half_window",
                          name);
     }
     bool is_sliding = spec->protocol == SSMQ_PROTOCOL_SLIDING;
@@ -103,6 +109,9 @@ static ssmq_status read_ids(job *out, ssmq_err *err) {
     SSMQ_TRY(status);
     if (out->max_tokens > 0 && (size_t)out->max_tokens < out->ids.n) {
         out->ids.n = (size_t)out->max_tokens;
+    }
+    if (out->protocol.protocol == SSMQ_PROTOCOL_ROLLING) {
+        SSMQ_TRY(ssmq_protocol_prefix(&out->protocol.prefix_id, out->runner.tokenizer, err));
     }
     if (ssmq_protocol_n_windows(&out->protocol, (int64_t)out->ids.n) > 0) return SSMQ_OK;
     if (out->protocol.protocol == SSMQ_PROTOCOL_STREAM) {

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "engine/device.h"
 
 enum { MAX_TEXT_BYTES = 1 << 30, USUAL_TOKEN_BYTES = 4 };
 
@@ -28,7 +29,8 @@ ssmq_status ssmq_device_find(const ssmq_engine_api **out, const char *device, bo
 }
 
 ssmq_status ssmq_text_tokenize(const char *path, const ssmq_tokenizer *tokenizer, ssmq_ids *ids,
-                               char sha256[SSMQ_SHA256_HEX_BYTES], ssmq_err *err) {
+                               char sha256[SSMQ_SHA256_HEX_BYTES], ssmq_text_counts *counts,
+                               ssmq_err *err) {
     char *text = NULL;
     size_t n_bytes = 0;
     SSMQ_TRY(ssmq_file_read(&text, &n_bytes, path, MAX_TEXT_BYTES, err));
@@ -40,6 +42,7 @@ ssmq_status ssmq_text_tokenize(const char *path, const ssmq_tokenizer *tokenizer
         status = SSMQ_FAIL(err, CONFIG, "%s: not UTF-8 at byte %zu", path, n_valid);
     } else {
         if (sha256 != NULL) ssmq_sha256_of(text, n_bytes, sha256);
+        if (counts != NULL) *counts = ssmq_text_count(text, n_bytes);
         status = ssmq_tokenizer_encode(tokenizer, text, n_bytes, ids, err);
     }
     ssmq_free(text);
@@ -54,7 +57,10 @@ static bool has_task(const ssmq_config *config, ssmq_task task) {
 }
 
 static bool has_text_task(const ssmq_config *config) {
-    return has_task(config, SSMQ_TASK_PPL) || has_task(config, SSMQ_TASK_FIDELITY);
+    for (size_t i = 0; i < config->sweep.n_tasks; i++) {
+        if (ssmq_task_reads_text(config->sweep.tasks[i])) return true;
+    }
+    return false;
 }
 
 static ssmq_status open_tokenizer(ssmq_loaded *loaded, ssmq_err *err) {
@@ -79,18 +85,32 @@ static ssmq_status open_tokenizer(ssmq_loaded *loaded, ssmq_err *err) {
     return SSMQ_OK;
 }
 
+/* Cuts the text to ppl.max_tokens. What is left of it is what its ids say: where the tokenizer
+ * normalizes or a character is cut, its bytes are not quite the file's. */
+static ssmq_status cut_text(ssmq_loaded *loaded, ssmq_err *err) {
+    const int64_t limit = loaded->config.ppl.max_tokens;
+    if (limit == 0 || (size_t)limit >= loaded->text.n) return SSMQ_OK;
+    loaded->text.n = (size_t)limit;
+    ssmq_str text;
+    ssmq_str_init(&text, MAX_TEXT_BYTES);
+    const ssmq_status status =
+        ssmq_tokenizer_decode(loaded->tokenizer, loaded->text.ids, loaded->text.n, &text, err);
+    loaded->counts = ssmq_text_count(ssmq_str_get(&text), text.n_bytes);
+    ssmq_str_free(&text);
+    return status;
+}
+
 static ssmq_status open_texts(ssmq_loaded *loaded, ssmq_err *err) {
     const ssmq_config *config = &loaded->config;
     if (has_text_task(config)) {
         SSMQ_TRY(ssmq_text_tokenize(config->ppl.text, loaded->tokenizer, &loaded->text,
-                                    loaded->inputs.text_sha256, err));
+                                    loaded->inputs.text_sha256, &loaded->counts, err));
         loaded->inputs.text_tokens = (int64_t)loaded->text.n;
-        int64_t limit = config->ppl.max_tokens;
-        if (limit > 0 && (size_t)limit < loaded->text.n) loaded->text.n = (size_t)limit;
+        SSMQ_TRY(cut_text(loaded, err));
     }
     if (has_task(config, SSMQ_TASK_PASSKEY) && strcmp(config->passkey.filler, "text") == 0) {
         SSMQ_TRY(ssmq_text_tokenize(config->passkey.filler_text, loaded->tokenizer, &loaded->filler,
-                                    loaded->inputs.filler_sha256, err));
+                                    loaded->inputs.filler_sha256, NULL, err));
     }
     return SSMQ_OK;
 }
@@ -141,6 +161,7 @@ static ssmq_status open_parts(ssmq_loaded *out, ssmq_need need, ssmq_err *err) {
         .tokenizer = out->tokenizer,
         .text_ids = out->text.ids,
         .n_text_ids = (int64_t)out->text.n,
+        .text_counts = out->counts,
         .filler_ids = out->filler.ids,
         .n_filler_ids = (int64_t)out->filler.n,
         .inputs = inputs,

@@ -20,6 +20,7 @@ typedef struct ssmq_loaded {
     ssmq_tokenizer *tokenizer;         /* NULL for random models */
     ssmq_ids text;                     /* of ppl.text; empty if no task needs it */
     ssmq_ids filler;                   /* of passkey.filler_text; likewise */
+    ssmq_text_counts counts;           /* of the text as far as it is used */
     const ssmq_engine_api *engine_api; /* NULL: SSMQ_NEEDS_SHAPE, and not in this build */
     ssmq_inputs inputs;
     ssmq_trial_inputs trial; /* views of the above, for trials */
@@ -46,11 +47,12 @@ void ssmq_loaded_close(ssmq_loaded *loaded);
 SSMQ_MUST_USE ssmq_status ssmq_device_find(const ssmq_engine_api **out, const char *device,
                                            bool needs_device, ssmq_err *err);
 
-/* Reads a UTF-8 text and appends its ids; `sha256` (may be NULL) receives the file's hash.
+/* Reads a UTF-8 text and appends its ids; `sha256` (may be NULL) receives the file's hash,
+ * `counts` (likewise) its words and bytes.
  * Owns: ids.  Fails: CONFIG (missing, empty, not UTF-8: with the offset), NOMEM. */
 SSMQ_MUST_USE ssmq_status ssmq_text_tokenize(const char *path, const ssmq_tokenizer *tokenizer,
                                              ssmq_ids *ids, char sha256[SSMQ_SHA256_HEX_BYTES],
-                                             ssmq_err *err);
+                                             ssmq_text_counts *counts, ssmq_err *err);
 
 #ifdef __cplusplus
 }

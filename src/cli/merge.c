@@ -48,18 +48,11 @@ static ssmq_status write_store(rows *all, size_t n_planned, ssmq_err *err) {
     return status;
 }
 
-static ssmq_status write_rows(rows *all, size_t n_planned, int lines_fd, const char *lines_path,
+static ssmq_status write_rows(rows *all, size_t n_planned, const ssmq_rows_ahead_setup *setup,
                               ssmq_err *err) {
-    const ssmq_rows_ahead_setup setup = {
-        .replay = all->replay,
-        .run_dir = all->run_dir,
-        .entries = all->entries,
-        .n = all->n,
-        .lines_fd = lines_fd,
-        .lines_path = lines_path,
-    };
-    SSMQ_TRY(ssmq_rows_ahead_open(&all->ahead, &setup, err));
+    SSMQ_TRY(ssmq_rows_ahead_open(&all->ahead, setup, err));
     ssmq_status status = write_store(all, n_planned, err);
+    if (status == SSMQ_OK) status = ssmq_rows_ahead_finish(all->ahead, err);
     ssmq_rows_ahead_close(all->ahead);
     return status;
 }
@@ -72,11 +65,18 @@ static ssmq_status write_files(rows *all, size_t n_planned, ssmq_err *err) {
     SSMQ_TRY(ssmq_path_join(tmp_path, all->run_dir, "metrics.jsonl.tmp", err));
     int fd = open(tmp_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, FILE_MODE);
     if (fd < 0) return SSMQ_FAIL(err, IO, "%s: cannot create: %s", tmp_path, strerror(errno));
-    ssmq_status status = write_rows(all, n_planned, fd, tmp_path, err);
-    if (close(fd) != 0 && status == SSMQ_OK) {
-        status = SSMQ_FAIL(err, IO, "%s: cannot close: %s", tmp_path, strerror(errno));
-    }
-    if (status == SSMQ_OK) status = ssmq_file_commit(tmp_path, path, err);
+    const ssmq_rows_ahead_setup setup = {
+        .replay = all->replay,
+        .run_dir = all->run_dir,
+        .entries = all->entries,
+        .n = all->n,
+        .lines_fd = fd,
+        .lines_path = tmp_path,
+        .final_path = path,
+    };
+    ssmq_status status = write_rows(all, n_planned, &setup, err);
+    /* All of it has been synced, or the status says otherwise. */
+    (void)close(fd);
     if (status != SSMQ_OK) (void)unlink(tmp_path);
     return status;
 }

@@ -10,6 +10,7 @@
 #include "cli/plan.h"
 #include "cli/progress.h"
 #include "cli/sched_trials.h"
+#include "engine/device.h"
 #include "sched/simulate.h"
 
 enum { MAX_GPUS = 64, DURATION_BYTES = 32 };

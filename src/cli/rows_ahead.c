@@ -6,7 +6,6 @@
 
 #include <pthread.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -30,6 +29,8 @@ struct ssmq_rows_ahead {
     bool is_closing;
     bool has_thread;
     pthread_t thread;
+    ssmq_status status; /* of the thread, when it has ended */
+    ssmq_err err;
     pthread_mutex_t mutex; /* of is_full and is_closing */
     pthread_cond_t changed;
     batch batches[N_BATCHES];
@@ -71,18 +72,23 @@ static void hand_over(ssmq_rows_ahead *rows, batch *b, bool is_full) {
     (void)pthread_mutex_unlock(&rows->mutex);
 }
 
-static void *read_all(void *context) {
-    ssmq_rows_ahead *rows = context;
+static ssmq_status read_all(ssmq_rows_ahead *rows) {
     for (size_t i = 0; rows->n_read < rows->setup.n; i = (i + 1) % N_BATCHES) {
         batch *b = &rows->batches[i];
-        if (!wait_for(rows, b, false)) break;
+        if (!wait_for(rows, b, false)) return SSMQ_FAIL(&rows->err, INTERNAL, "rows were left");
         b->status = read_rows(rows, b);
-        const bool is_failed = b->status != SSMQ_OK;
+        if (b->status != SSMQ_OK) rows->err = b->err;
+        const ssmq_status status = b->status;
         hand_over(rows, b, true);
-        if (is_failed) return NULL;
+        SSMQ_TRY(status);
     }
-    /* Only so that whoever syncs the lines later has less to wait for; that one looks at errors. */
-    (void)fdatasync(rows->setup.lines_fd);
+    /* While the last rows are still being taken. */
+    return ssmq_file_commit(rows->setup.lines_path, rows->setup.final_path, &rows->err);
+}
+
+static void *run_thread(void *context) {
+    ssmq_rows_ahead *rows = context;
+    rows->status = read_all(rows);
     return NULL;
 }
 
@@ -97,7 +103,7 @@ ssmq_status ssmq_rows_ahead_open(ssmq_rows_ahead **out, const ssmq_rows_ahead_se
     (void)pthread_cond_init(&rows->changed, NULL);
     ssmq_str_init(&rows->lines, LINES_BYTES);
     SSMQ_TRY_OR(ssmq_replay_reader_open(&rows->reader, setup->replay, setup->run_dir, err), failed);
-    if (pthread_create(&rows->thread, NULL, read_all, rows) != 0) {
+    if (pthread_create(&rows->thread, NULL, run_thread, rows) != 0) {
         status = SSMQ_FAIL(err, NOMEM, "cannot start a thread");
         goto failed;
     }
@@ -141,4 +147,11 @@ ssmq_status ssmq_rows_ahead_next(ssmq_rows_ahead *rows, ssmq_record *record, ssm
     rows->n_taken++;
     if (b->n_taken == b->n) hand_over(rows, b, false);
     return SSMQ_OK;
+}
+
+ssmq_status ssmq_rows_ahead_finish(ssmq_rows_ahead *rows, ssmq_err *err) {
+    (void)pthread_join(rows->thread, NULL);
+    rows->has_thread = false;
+    if (rows->status != SSMQ_OK) *err = rows->err;
+    return rows->status;
 }

@@ -63,6 +63,24 @@ static const table_column profile_columns[] = {
     {"weight_mem_mb", 1, ALWAYS},
 };
 
+static const table_column drift_columns[] = {
+    {"context_length", 0, ALWAYS},
+    {"batch_size", 0, IF_IT_VARIES},
+    {"seed", 0, IF_IT_VARIES},
+    {"precision", 0, ALWAYS},
+    {"scope", 0, ALWAYS},
+    {"status", 0, IF_NOT_OK},
+    {"drift_error_final", 5, ALWAYS},
+    {"drift_injected_error_final", 5, ALWAYS},
+    {"drift_floor", 8, ALWAYS},
+    {"drift_verdict", 0, ALWAYS},
+    {"drift_exponent", 3, ALWAYS},
+    {"drift_exponent_ci_low", 3, ALWAYS},
+    {"drift_exponent_ci_high", 3, ALWAYS},
+    {"drift_n_resolved", 0, ALWAYS},
+    {"drift_worst_layer", 0, ALWAYS},
+};
+
 static const struct {
     const char *task;
     const char *title;
@@ -74,6 +92,8 @@ static const struct {
      sizeof passkey_columns / sizeof passkey_columns[0]},
     {"profile", "speed and memory", profile_columns,
      sizeof profile_columns / sizeof profile_columns[0]},
+    {"drift", "drift of the recurrent state", drift_columns,
+     sizeof drift_columns / sizeof drift_columns[0]},
 };
 enum { N_TABLES = sizeof tables / sizeof tables[0] };
 

@@ -10,12 +10,21 @@
 enum { MOST_DIFFERENCES = 8, DIFFERENCE_BYTES = 160, VALUES_BYTES = 1 << 16 };
 
 const char *ssmq_task_name(ssmq_task task) {
-    static const char *const names[SSMQ_N_TASKS] = {"ppl", "passkey", "profile", "fidelity"};
+    static const char *const names[SSMQ_N_TASKS] = {"ppl", "passkey", "profile", "fidelity",
+                                                    "drift"};
     return (unsigned)task < SSMQ_N_TASKS ? names[task] : "unknown";
 }
 
 bool ssmq_task_is_of_text(ssmq_task task) {
     return task == SSMQ_TASK_PPL || task == SSMQ_TASK_FIDELITY;
+}
+
+bool ssmq_task_reads_text(ssmq_task task) {
+    return ssmq_task_is_of_text(task) || task == SSMQ_TASK_DRIFT;
+}
+
+bool ssmq_task_has_baseline(ssmq_task task) {
+    return task == SSMQ_TASK_FIDELITY || task == SSMQ_TASK_DRIFT;
 }
 
 ssmq_status ssmq_config_baseline(ssmq_precision *out, const ssmq_config *config, ssmq_err *err) {
@@ -29,7 +38,8 @@ ssmq_status ssmq_config_baseline(ssmq_precision *out, const ssmq_config *config,
 }
 
 const char *ssmq_protocol_name(ssmq_protocol protocol) {
-    static const char *const names[SSMQ_N_PROTOCOLS] = {"disjoint", "sliding", "stream"};
+    static const char *const names[SSMQ_N_PROTOCOLS] = {"disjoint", "sliding", "stream", "rolling",
+                                                        "half_window"};
     return (unsigned)protocol < SSMQ_N_PROTOCOLS ? names[protocol] : "unknown";
 }
 

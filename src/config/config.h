@@ -31,17 +31,25 @@ typedef enum ssmq_task {
     SSMQ_TASK_PASSKEY,
     SSMQ_TASK_PROFILE,
     SSMQ_TASK_FIDELITY,
+    SSMQ_TASK_DRIFT,
     SSMQ_N_TASKS
 } ssmq_task;
-/* "ppl", "passkey", "profile", "fidelity". */
+/* "ppl", "passkey", "profile", "fidelity", "drift". */
 const char *ssmq_task_name(ssmq_task task);
 /* Whether a task cuts ppl.text into windows, as the ppl keys say: ppl and fidelity. */
 bool ssmq_task_is_of_text(ssmq_task task);
+/* Whether a task reads ppl.text: those, and drift. */
+bool ssmq_task_reads_text(ssmq_task task);
+/* Whether a task runs sweep.baseline beside the trial's precision: fidelity and drift. */
+bool ssmq_task_has_baseline(ssmq_task task);
 
 typedef enum ssmq_protocol {
     SSMQ_PROTOCOL_DISJOINT, /* windows of seq_len, tail dropped, first token of each unscored */
     SSMQ_PROTOCOL_SLIDING,  /* windows of seq_len every stride tokens, each token scored once */
     SSMQ_PROTOCOL_STREAM,   /* state carried over the whole text */
+    SSMQ_PROTOCOL_ROLLING,  /* lm-evaluation-harness: every token scored once, the first given the
+                               end-of-text token; for word and byte perplexity */
+    SSMQ_PROTOCOL_HALF_WINDOW, /* llama.cpp: windows of seq_len, the second half of each scored */
     SSMQ_N_PROTOCOLS
 } ssmq_protocol;
 const char *ssmq_protocol_name(ssmq_protocol protocol);
@@ -94,7 +102,7 @@ typedef struct ssmq_config_passkey {
     ssmq_axis_i64 context_length;          /* exact tokens of the prompt */
     ssmq_axis_f64 depth;                   /* places of the needle, 0 (start) to 1 (end) */
     int64_t n_trials;                      /* prompts a depth */
-    char prompt_template[32];              /* demo-1 | landmark-1 */
+    char prompt_template[32];              /* one of ssmq_template_versions() */
     char filler[16];                       /* grass | text */
     char filler_text[SSMQ_MAX_TEXT_VALUE]; /* UTF-8 file of filler: text */
     bool control;                          /* also run each prompt without its needle */
@@ -111,6 +119,12 @@ typedef struct ssmq_config_profile {
     int64_t n_measure;
 } ssmq_config_profile;
 
+typedef struct ssmq_config_drift {
+    int64_t context_length; /* tokens of the last step; steps double up to it */
+    int64_t n_sequences;    /* pieces of ppl.text of that length, side by side */
+    char path[16];          /* prefill | decode */
+} ssmq_config_drift;
+
 typedef struct ssmq_config_run {
     char out_dir[SSMQ_MAX_TEXT_VALUE];
     char run_id[128]; /* "": UTC time and a short hash */
@@ -125,6 +139,7 @@ typedef struct ssmq_config {
     ssmq_config_ppl ppl;
     ssmq_config_passkey passkey;
     ssmq_config_profile profile;
+    ssmq_config_drift drift;
     ssmq_config_run run;
 } ssmq_config;
 

@@ -24,7 +24,7 @@
     ONE(model, device, TEXT, "auto", 0, 0, "auto | cpu | cuda | null", "engine; auto: a GPU if there is one") \
     ONE(model, threads, I64, "0", 0, 4096, "", "host threads a rank; 0: cores / ranks of the host") \
     ONE(model, null_script, TEXT, "\"\"", 0, 0, "", "faults of the null engine")                   \
-    LIST(sweep, tasks, TASK, "[ppl, passkey, profile]", 0, 0, "ppl | passkey | profile | fidelity", "what is measured") \
+    LIST(sweep, tasks, TASK, "[ppl, passkey, profile]", 0, 0, "ppl | passkey | profile | fidelity | drift", "what is measured") \
     LIST(sweep, precisions, PRECISION, "[fp16, bf16]", 0, 0, "", "names, or precisions written out") \
     LIST(sweep, scopes, SCOPE, "[all]", 0, 0, "", "modules that a quantized precision applies to") \
     AXIS(sweep, seed, I64, "[0]", 0, 4294967295, "", "seeds of prompts and random ids")            \
@@ -34,7 +34,7 @@
     ONE(sweep, reuse_mb, I64, "1024", 0, 1048576, "", "memory a rank, of its GPU or host, 10^6 bytes, for layers that trials share; results do not depend on it") \
     ONE(sweep, notes, TEXT, "\"\"", 0, 0, "", "goes into every record")                            \
     ONE(ppl, text, NEEDED, "configs/demo/demo-text.txt", 0, 0, "", "UTF-8 file that is scored")    \
-    LIST(ppl, protocols, PROTOCOL, "[disjoint]", 0, 0, "disjoint | sliding | stream", "how the text is cut into windows") \
+    LIST(ppl, protocols, PROTOCOL, "[disjoint]", 0, 0, "disjoint | sliding | stream | rolling | half_window", "how the text is cut into windows") \
     AXIS(ppl, seq_len, I64, "[2048]", 2, SSMQ_MOST_TOKENS, "", "tokens of a window; of stream: of one prefill call") \
     ONE(ppl, stride, I64, "0", 0, SSMQ_MOST_TOKENS, "", "tokens between windows of sliding; 0: not set") \
     ONE(ppl, max_tokens, I64, "0", 0, 1099511627776, "", "tokens of the text that are used; 0: all") \
@@ -42,7 +42,7 @@
     AXIS(passkey, context_length, I64, "[1024, 2048, 4096]", 16, SSMQ_MOST_TOKENS, "", "exact tokens of a prompt") \
     AXIS(passkey, depth, F64, "[0.1, 0.5, 0.9]", 0, 1, "", "places of the needle, 0 start to 1 end") \
     ONE(passkey, n_trials, I64, "4", 1, SSMQ_MOST_REPEATS, "", "prompts a depth")                  \
-    ONE(passkey, prompt_template, TEXT, "demo-1", 0, 0, "demo-1 | landmark-1", "wording of the prompt; without this key landmark-1 for other models than the demo") \
+    ONE(passkey, prompt_template, TEXT, "demo-1", 0, 0, "demo-1 | landmark-1 | ruler-niah-1 | ruler-vt-1", "wording of the prompt; without this key landmark-1 for other models than the demo") \
     ONE(passkey, filler, TEXT, "grass", 0, 0, "grass | text", "what surrounds the needle")         \
     ONE(passkey, filler_text, TEXT, "\"\"", 0, 0, "", "UTF-8 file of filler: text")                \
     ONE(passkey, control, BOOL, "false", 0, 0, "", "also run each prompt without its needle")      \
@@ -54,6 +54,9 @@
     ONE(profile, gen_len, I64, "32", 1, SSMQ_MOST_REPEATS, "", "decode steps of one sample")       \
     ONE(profile, n_warmup, I64, "2", 0, SSMQ_MOST_REPEATS, "", "repeats before measuring")         \
     ONE(profile, n_measure, I64, "5", 1, SSMQ_MOST_REPEATS, "", "measured repeats")                \
+    ONE(drift, context_length, I64, "4096", 128, SSMQ_MOST_TOKENS, "", "tokens of the last step; steps are 128, 256, 512, ... up to it") \
+    ONE(drift, n_sequences, I64, "1", 1, 4096, "", "pieces of ppl.text of that length, run side by side") \
+    ONE(drift, path, TEXT, "prefill", 0, 0, "prefill | decode", "how both models take the tokens; the other way gives the floor") \
     ONE(run, out_dir, NEEDED, "runs", 0, 0, "", "folder of run folders")                           \
     ONE(run, run_id, FOLDER, "\"\"", 0, 0, "", "name of the run folder; empty: UTC time and a short hash") \
     ONE(run, fail_fast, BOOL, "false", 0, 0, "", "stop handing out trials at the first failure")   \

@@ -6,8 +6,10 @@
 #include "config/values.h"
 
 static const char FIELDS[] =
-    "name, dtype, w_bits, a_bits, w_format, a_format, group_size, state_dtype";
+    "name, dtype, w_bits, a_bits, w_format, a_format, group_size, state_dtype, "
+    "state_rounding";
 static const char DTYPES[] = "fp32 | fp16 | bf16";
+static const char ROUNDINGS[] = "nearest | stochastic";
 static const char PATH[] = "sweep.precisions";
 
 enum { PATH_BYTES = 64, LIST_BYTES = 480, MOST_GROUP_SIZE = 262144, UNSET = -1 };
@@ -21,14 +23,16 @@ typedef enum field {
     FIELD_A_FORMAT,
     FIELD_GROUP_SIZE,
     FIELD_STATE_DTYPE,
+    FIELD_STATE_ROUNDING,
     N_FIELDS
 } field;
 
-static const char *const field_names[N_FIELDS] = {
-    "name", "dtype", "w_bits", "a_bits", "w_format", "a_format", "group_size", "state_dtype"};
+static const char *const field_names[N_FIELDS] = {"name",       "dtype",       "w_bits",
+                                                  "a_bits",     "w_format",    "a_format",
+                                                  "group_size", "state_dtype", "state_rounding"};
 
 /* A text made of the rows of quant/'s tables, for the part of a fault that says what is allowed. */
-typedef enum list { LIST_FORMATS, LIST_BITS, LIST_GROUPED_BITS, LIST_LADDER } list;
+typedef enum list { LIST_FORMATS, LIST_BITS, LIST_GROUPED_BITS, LIST_LADDER, LIST_STATES } list;
 
 static const char *listed(char out[LIST_BYTES], list which) {
     ssmq_str text;
@@ -48,6 +52,12 @@ static const char *listed(char out[LIST_BYTES], list which) {
     case LIST_LADDER:
         ssmq_precision_add_ladder(&text);
         break;
+    case LIST_STATES:
+        ssmq_str_addf(&text, "%s", DTYPES);
+        for (int i = SSMQ_FORMAT_FLOAT + 1; i < SSMQ_N_FORMATS; i++) {
+            ssmq_str_addf(&text, " | %s", ssmq_format_get((ssmq_format)i)->name);
+        }
+        break;
     }
     ssmq_field_set(out, LIST_BYTES, ssmq_str_get(&text));
     ssmq_str_free(&text);
@@ -61,6 +71,8 @@ typedef struct draft {
     int dtype, state_dtype;
     int64_t w_bits, a_bits, group_size;
     int w_format, a_format;
+    ssmq_format state_format;
+    bool state_is_stochastic;
     bool is_bad;
 } draft;
 
@@ -72,6 +84,12 @@ static bool dtype_from_name(const char *name, int *out) {
         }
     }
     return false;
+}
+
+static bool state_from_name(draft *d, const char *name) {
+    if (dtype_from_name(name, &d->state_dtype)) return true;
+    d->state_dtype = SSMQ_F32;
+    return ssmq_format_from_name(name, &d->state_format) && d->state_format != SSMQ_FORMAT_FLOAT;
 }
 
 static int64_t bits_of(int dtype) {
@@ -134,7 +152,11 @@ static void read_field(draft *d, field which, const ssmq_yaml_node *node) {
         if (!dtype_from_name(text, &d->dtype)) allowed = DTYPES;
         break;
     case FIELD_STATE_DTYPE:
-        if (!dtype_from_name(text, &d->state_dtype)) allowed = DTYPES;
+        if (!state_from_name(d, text)) allowed = listed(formats, LIST_STATES);
+        break;
+    case FIELD_STATE_ROUNDING:
+        d->state_is_stochastic = strcmp(text, "stochastic") == 0;
+        if (!d->state_is_stochastic && strcmp(text, "nearest") != 0) allowed = ROUNDINGS;
         break;
     case FIELD_W_FORMAT:
     case FIELD_A_FORMAT:
@@ -236,8 +258,9 @@ static void make_name(ssmq_precision *p, ssmq_dtype usual_state) {
             n += snprintf(name + n, sizeof name - (size_t)n, ":g%d", p->group_size);
         }
     }
-    if (p->state_dtype != usual_state) {
-        (void)snprintf(name + n, sizeof name - (size_t)n, "/%s", ssmq_dtype_name(p->state_dtype));
+    if (p->state_dtype != usual_state || p->state_format != SSMQ_FORMAT_FLOAT) {
+        (void)snprintf(name + n, sizeof name - (size_t)n, "/%s%s", ssmq_precision_state_name(p),
+                       p->state_is_stochastic ? "-sr" : "");
     }
     ssmq_field_set(p->name, sizeof p->name, name);
 }
@@ -262,6 +285,13 @@ static bool settle(draft *d, ssmq_precision *out) {
                    "weights that are not quantized have no groups",
                    listed(bits, LIST_GROUPED_BITS));
     }
+    const bool is_state_fp32 = (d->state_dtype == UNSET || d->state_dtype == SSMQ_F32) &&
+                               d->state_format == SSMQ_FORMAT_FLOAT;
+    if (d->state_is_stochastic && is_state_fp32) {
+        char states[LIST_BYTES];
+        fail_field(d, place->node->mark, "sweep.precisions.state_rounding",
+                   "a state in fp32 is not rounded", listed(states, LIST_STATES));
+    }
     if (d->is_bad) return false;
     memset(out, 0, sizeof *out);
     out->dtype = (ssmq_dtype)d->dtype;
@@ -271,6 +301,8 @@ static bool settle(draft *d, ssmq_precision *out) {
     out->a_format = (ssmq_format)d->a_format;
     out->group_size = (int32_t)d->group_size;
     out->state_dtype = d->state_dtype == UNSET ? usual.state_dtype : (ssmq_dtype)d->state_dtype;
+    out->state_format = d->state_format;
+    out->state_is_stochastic = d->state_is_stochastic;
     ssmq_field_set(out->name, sizeof out->name, d->name);
     if (d->name[0] == '\0') make_name(out, usual.state_dtype);
     ssmq_precision known;
@@ -287,7 +319,8 @@ static bool settle(draft *d, ssmq_precision *out) {
 bool ssmq_precision_is_same(const ssmq_precision *a, const ssmq_precision *b) {
     return a->dtype == b->dtype && a->w_bits == b->w_bits && a->a_bits == b->a_bits &&
            a->w_format == b->w_format && a->a_format == b->a_format &&
-           a->group_size == b->group_size && a->state_dtype == b->state_dtype;
+           a->group_size == b->group_size && a->state_dtype == b->state_dtype &&
+           a->state_format == b->state_format && a->state_is_stochastic == b->state_is_stochastic;
 }
 
 bool ssmq_precision_read(const ssmq_value_place *place, ssmq_precision *out) {
@@ -325,8 +358,9 @@ bool ssmq_precision_read(const ssmq_value_place *place, ssmq_precision *out) {
 void ssmq_precision_write(const ssmq_precision *p, ssmq_str *out) {
     ssmq_str_addf(out,
                   "{name: \"%s\", dtype: %s, w_bits: %d, a_bits: %d, w_format: %s, a_format: %s, "
-                  "group_size: %d, state_dtype: %s}",
+                  "group_size: %d, state_dtype: %s%s}",
                   p->name, ssmq_dtype_name(p->dtype), p->w_bits, p->a_bits,
                   ssmq_format_get(p->w_format)->name, ssmq_format_get(p->a_format)->name,
-                  p->group_size, ssmq_dtype_name(p->state_dtype));
+                  p->group_size, ssmq_precision_state_name(p),
+                  p->state_is_stochastic ? ", state_rounding: stochastic" : "");
 }

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "engine/device.h"
+
 extern const ssmq_engine_api ssmq_engine_null;
 extern const ssmq_engine_api ssmq_engine_cpu;
 #ifdef SSMQ_HAVE_CUDA

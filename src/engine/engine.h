@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine/engine.h - the one interface to a model that runs: loaded weights and a mutable state of
- * B sequences, behind a table of nine calls. The CPU engine defines what is correct.
+ * B sequences, behind a table of calls. The CPU engine defines what is correct.
  *
  * Life: open, then load, reset, any number of prefill and decode, again reset or load, close.
  * A call that fails leaves the engine usable after the next reset, unless alive() is false.
@@ -145,13 +145,25 @@ struct ssmq_engine_api {
      * CONFIG (token id outside [0, V)). */
     ssmq_status (*prefill)(ssmq_engine *engine, const ssmq_prefill *call, ssmq_err *err);
     ssmq_status (*decode)(ssmq_engine *engine, const ssmq_decode *call, ssmq_err *err);
+    /* One layer's state between two calls, fp32 whatever type it is stored in:
+     *     ssm  [B, H, P, N]
+     *     conv [B, K-1, conv_dim]: raw inputs of the last K-1 tokens, oldest first, zeros before
+     *          the first token
+     * Writing rounds to the stored types, to nearest even, so that what was read is written
+     * unchanged; the sequences then go on from there in prefill and decode, as if they had consumed
+     * `position` tokens, the same for all layers, all of which are then to be written.
+     * Fails: INTERNAL (before reset, no such layer, an extent with reuse_key), DEVICE. */
+    ssmq_status (*read_state)(ssmq_engine *engine, int64_t layer_idx, float *ssm, float *conv,
+                              ssmq_err *err);
+    ssmq_status (*write_state)(ssmq_engine *engine, int64_t layer_idx, int64_t position,
+                               const float *ssm, const float *conv, ssmq_err *err);
     /* Peaks since the last call, which it restarts at what is in use now. */
     void (*take_stats)(ssmq_engine *engine, ssmq_engine_stats *out);
     /* A cheap round trip to the device; false: touch it no more. */
     bool (*alive)(ssmq_engine *engine);
     /* NULL is a no-op; safe on a lost device. */
     void (*close)(ssmq_engine *engine);
-    /* Tenth call, because records need names that only the engine knows: fills out. */
+    /* Fills out: records need names that only the engine knows. */
     void (*describe)(ssmq_engine *engine, ssmq_engine_facts *out);
 };
 
@@ -164,35 +176,10 @@ SSMQ_MUST_USE ssmq_status ssmq_engine_check_ids(const ssmq_shape *shape, const i
 const ssmq_engine_api *ssmq_engine_find(const char *name);
 /* Names of the engines of this build, separated by ", ". */
 const char *ssmq_engine_names(void);
-/* Number of devices that an accelerator engine of this build can use; 0 without such an engine. */
-int ssmq_engine_n_devices(void);
-
 /* Bytes that an engine's slabs take for a model and an extent, by what they hold: a pure function,
  * the one the engine itself sizes them by. False if the engine has none ("cpu", "null"). */
 bool ssmq_engine_sizes(const char *engine, const ssmq_shape *shape, const ssmq_spec *spec,
                        const ssmq_engine_extent *extent, ssmq_engine_stats *out);
-
-/* What a device reaches on its own, measured: the ceilings that bench compares with. */
-typedef struct ssmq_ceilings {
-    double copy_bytes_per_s; /* large device-to-device copy, bytes read and written */
-    double gemm_flops;       /* FLOP/s of an 8192^3 product in dtype, fp32 accumulation */
-} ssmq_ceilings;
-/* Medians of repeated runs on random numbers.  Fails: SKIP (no device of this kind), NOMEM,
- * DEVICE. */
-SSMQ_MUST_USE ssmq_status ssmq_engine_ceilings(int device_idx, ssmq_dtype dtype, ssmq_ceilings *out,
-                                               ssmq_err *err);
-
-/* A GPU that the CUDA runtime shows. */
-typedef struct ssmq_gpu {
-    char name[96];
-    int major, minor; /* compute capability */
-    int64_t memory_bytes;
-    bool has_bf16; /* products in bf16 on tensor cores; otherwise fp16 */
-} ssmq_gpu;
-
-/* Visible GPUs into out[max_gpus]; returns how many. With none, *reason says why (static text):
- * this build has no CUDA, there is no driver, or no device. */
-int ssmq_engine_gpus(ssmq_gpu *out, int max_gpus, const char **reason);
 
 #ifdef __cplusplus
 }

@@ -88,6 +88,8 @@ static void name_embeddings(const ssmq_model *model, const ssmq_spec *spec,
     ssmq_sha256_add(&sha, model->name, sizeof model->name);
     add_i64(&sha, p->dtype);
     add_i64(&sha, p->state_dtype);
+    add_i64(&sha, p->state_format);
+    add_i64(&sha, p->state_is_stochastic ? 1 : 0);
     add_i64(&sha, has_embeddings ? (int64_t)p->w_format : -1);
     ssmq_sha256_end(&sha, digest);
 }

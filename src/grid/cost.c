@@ -91,6 +91,9 @@ static double text_s(const call *c, const ssmq_trial *trial, int64_t n_tokens) {
         if (trial->protocol == SSMQ_PROTOCOL_SLIDING) {
             n_windows = 1.0 + ceil((double)(n_tokens - window) / (double)trial->stride);
         }
+        if (trial->protocol == SSMQ_PROTOCOL_ROLLING) {
+            n_windows = ceil((double)n_tokens / (double)window);
+        }
     }
     const double tokens = n_windows * (double)window;
     return calls_s(c, n_batches(n_windows, trial->batch_size) * n_segments(window), tokens, tokens,
@@ -105,6 +108,15 @@ static double passkey_s(const call *c, const ssmq_trial *trial,
     return calls_s(c, n_calls * n_segments(trial->context_length),
                    n * (double)trial->context_length, n, false) +
            calls_s(c, n_calls * ANSWER_TOKENS, n * ANSWER_TOKENS, n * ANSWER_TOKENS, true);
+}
+
+/* The baseline, and three runs of the trial's model: freely, from the baseline's states, and along
+ * the other path. */
+static double drift_s(const call *c, const ssmq_trial *trial) {
+    enum { RUNS = 4 };
+    const double tokens = (double)trial->batch_size * (double)trial->context_length;
+    return (RUNS - 1) * calls_s(c, n_segments(trial->context_length), tokens, 0.0, false) +
+           calls_s(c, (double)trial->context_length, tokens, tokens, true);
 }
 
 static double profile_s(const call *c, const ssmq_trial *trial,
@@ -125,6 +137,8 @@ double ssmq_trial_cost(const ssmq_trial *trial, double quantized_share, const ss
     case SSMQ_TASK_FIDELITY:
         /* Beside the baseline. */
         return 2.0 * text_s(&c, trial, ssmq_used_tokens(config, inputs));
+    case SSMQ_TASK_DRIFT:
+        return drift_s(&c, trial);
     case SSMQ_TASK_PASSKEY:
         return passkey_s(&c, trial, &config->passkey);
     case SSMQ_TASK_PROFILE:

@@ -43,6 +43,10 @@ static task_axes axes_of(const ssmq_config *config, ssmq_task task) {
         axes.n_contexts = config->passkey.context_length.n;
         axes.contexts = config->passkey.context_length.values;
         axes.batches = &config->passkey.batch_size;
+    } else if (task == SSMQ_TASK_DRIFT) {
+        axes.n_contexts = 1;
+        axes.contexts = &config->drift.context_length;
+        axes.batches = &config->drift.n_sequences;
     } else {
         axes.n_contexts = config->profile.context_length.n;
         axes.contexts = config->profile.context_length.values;
@@ -89,9 +93,20 @@ static void set_skip(ssmq_trial *trial, const builder *b) {
         ssmq_field_set(trial->skip, sizeof trial->skip,
                        "passkey needs a tokenizer, and this model has none");
     }
-    if (!ssmq_task_is_of_text(trial->task)) return;
+    if (!ssmq_task_reads_text(trial->task)) return;
     int64_t used = ssmq_used_tokens(b->config, b->inputs);
-    int64_t needed = trial->protocol == SSMQ_PROTOCOL_STREAM ? 2 : trial->context_length;
+    if (trial->task == SSMQ_TASK_DRIFT) {
+        const int64_t drift = trial->context_length * trial->batch_size;
+        if (used < 0 || used >= drift) return;
+        (void)snprintf(trial->skip, sizeof trial->skip,
+                       "text has %" PRId64 " tokens, drift needs %" PRId64, used, drift);
+        return;
+    }
+    int64_t needed = trial->context_length;
+    if (trial->protocol == SSMQ_PROTOCOL_STREAM || trial->protocol == SSMQ_PROTOCOL_ROLLING) {
+        needed = 2;
+    }
+    if (trial->protocol == SSMQ_PROTOCOL_HALF_WINDOW) needed *= 2;
     if (used >= 0 && used < needed) {
         (void)snprintf(trial->skip, sizeof trial->skip,
                        "text has %" PRId64 " tokens, the window needs %" PRId64, used, needed);
@@ -103,6 +118,8 @@ static ssmq_status unquantized(ssmq_precision *out, const ssmq_precision *precis
                                ssmq_err *err) {
     SSMQ_TRY(ssmq_precision_parse(out, ssmq_dtype_name(precision->dtype), err));
     out->state_dtype = precision->state_dtype;
+    out->state_format = precision->state_format;
+    out->state_is_stochastic = precision->state_is_stochastic;
     return SSMQ_OK;
 }
 

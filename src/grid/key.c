@@ -125,7 +125,8 @@ static void add_precision(ssmq_str *out, const char *label, const ssmq_precision
     ssmq_str_addf(out, "/%s=%s,w%" PRId32 ":%s,a%" PRId32 ":%s,g%" PRId32 ",state:%s", label,
                   ssmq_dtype_name(p->dtype), p->w_bits, ssmq_format_get(p->w_format)->name,
                   p->a_bits, ssmq_format_get(p->a_format)->name, p->group_size,
-                  ssmq_dtype_name(p->state_dtype));
+                  ssmq_precision_state_name(p));
+    if (p->state_is_stochastic) ssmq_str_addf(out, ":stochastic");
 }
 
 int64_t ssmq_used_tokens(const ssmq_config *config, const ssmq_inputs *inputs) {
@@ -184,6 +185,11 @@ static void add_task(ssmq_str *out, const ssmq_trial *trial, const ssmq_precisio
         add_ppl(out, trial, config, inputs);
         add_precision(out, "baseline", baseline);
         return;
+    case SSMQ_TASK_DRIFT:
+        ssmq_str_addf(out, "drift/context_length=%" PRId64 "/n_sequences=%" PRId64 "/path=%s",
+                      trial->context_length, trial->batch_size, config->drift.path);
+        add_precision(out, "baseline", baseline);
+        return;
     case SSMQ_TASK_PASSKEY:
         add_passkey(out, trial, &config->passkey);
         return;
@@ -195,7 +201,7 @@ static void add_task(ssmq_str *out, const ssmq_trial *trial, const ssmq_precisio
 
 /* A line for everything the id depends on; files only where the task reads them. */
 static void hash_id(ssmq_trial *trial, const ssmq_config *config, const ssmq_inputs *inputs) {
-    bool is_text = ssmq_task_is_of_text(trial->task);
+    bool is_text = ssmq_task_reads_text(trial->task);
     bool is_prompt = trial->task == SSMQ_TASK_PASSKEY;
     bool is_filler = is_prompt && strcmp(config->passkey.filler, "text") == 0;
     const char *const lines[] = {
@@ -222,7 +228,7 @@ ssmq_status ssmq_trial_name(ssmq_trial *trial, const char *canonical_scope,
                             const ssmq_config *config, const ssmq_inputs *inputs, ssmq_err *err) {
     ssmq_str text;
     ssmq_precision baseline = {0};
-    if (trial->task == SSMQ_TASK_FIDELITY) SSMQ_TRY(ssmq_config_baseline(&baseline, config, err));
+    if (ssmq_task_has_baseline(trial->task)) SSMQ_TRY(ssmq_config_baseline(&baseline, config, err));
     ssmq_str_init(&text, SSMQ_TRIAL_KEY_BYTES - 1);
     add_task(&text, trial, &baseline, config, inputs);
     size_t n_task = text.n_bytes;

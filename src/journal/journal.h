@@ -51,8 +51,7 @@ typedef struct ssmq_journal_entry {
 } ssmq_journal_entry;
 
 /* What the journals of a run folder say, whatever ranks wrote them. The last finished line of a
- * trial in order of (attempt, file, offset) counts. Entries come in the order of their first
- * lines. */
+ * trial in order of (attempt, file, offset) counts. Entries come in any order. */
 typedef struct ssmq_replay {
     ssmq_journal_entry *entries;
     size_t n_entries;

@@ -3,7 +3,7 @@
  * folds its head and place into its trial's entry. Records are read later, one at a time. */
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,14 @@
 #include "journal/journal.h"
 #include "journal/line.h"
 
-enum { MAX_FILES = 1000000, MAX_ENTRIES = 1 << 28, FIRST_SLOTS = 1024, MAX_RANK_DIGITS = 9 };
+enum {
+    MAX_FILES = 1000000,
+    MAX_ENTRIES = 1 << 28,
+    FIRST_SLOTS = 1024,
+    EVENTS = 128,
+    MAX_THREADS = 3,
+    MAX_RANK_DIGITS = 9
+};
 
 static const char name_head[] = "journal.";
 static const char name_tail[] = ".jsonl";
@@ -102,14 +109,24 @@ static ssmq_status take_entry(ssmq_journal_entry **out, ssmq_replay *replay, con
     return SSMQ_OK;
 }
 
-typedef struct place {
-    size_t file_idx;
+/* A line's head and place, read and not yet folded. */
+typedef struct event {
+    journal_line line;
+    int32_t file_idx;
     int64_t offset;
     size_t n_bytes;
-} place;
+} event;
 
-/* Lines come in order of (file, offset): of equal attempts the later one counts. */
-static void fold_line(ssmq_journal_entry *entry, const journal_line *line, const place *at) {
+/* Of equal attempts the line in a later place counts. */
+static bool is_before(const event *e, const ssmq_journal_entry *entry) {
+    if (e->line.attempt != entry->attempt) return e->line.attempt < entry->attempt;
+    if (e->file_idx != entry->file_idx) return e->file_idx < entry->file_idx;
+    return e->offset < entry->offset;
+}
+
+/* In whatever order lines come. */
+static void fold_line(ssmq_journal_entry *entry, const event *e) {
+    const journal_line *line = &e->line;
     const bool had_outcome = entry->status != SSMQ_N_STATUSES;
     entry->n_crashes += line->is_crashed;
     entry->n_started += !line->is_finished && !line->is_crashed;
@@ -117,56 +134,129 @@ static void fold_line(ssmq_journal_entry *entry, const journal_line *line, const
     /* A damaged started line leaves the attempt's number as the better witness. */
     if (entry->n_started > entry->attempts) entry->attempts = entry->n_started;
     if (had_outcome && !line->is_finished) return;
-    if (had_outcome == line->is_finished && line->attempt < entry->attempt) return;
+    if (had_outcome == line->is_finished && is_before(e, entry)) return;
     entry->attempt = line->attempt;
     entry->status = line->status;
     entry->duration_ms = line->duration_ms;
-    entry->file_idx = (int32_t)at->file_idx;
-    entry->offset = at->offset;
-    entry->n_bytes = (int64_t)at->n_bytes;
+    entry->file_idx = e->file_idx;
+    entry->offset = e->offset;
+    entry->n_bytes = (int64_t)e->n_bytes;
 }
 
-static ssmq_status read_file(ssmq_replay *replay, const char *run_dir, size_t file_idx,
-                             ssmq_err *err) {
+/* What the threads share. */
+typedef struct replayer {
+    ssmq_replay *replay;
+    const char *run_dir;
+    pthread_mutex_t mutex; /* of all but run_dir and the names of files */
+    size_t next_file;
+    size_t failed_file; /* the first one of those that failed; else n_files */
+    ssmq_status status; /* its */
+    ssmq_err err;
+} replayer;
+
+/* Lines of one file, some at a time. */
+typedef struct file_events {
+    replayer *shared;
+    event events[EVENTS];
+    size_t n;
+    int64_t n_bad_lines;
+} file_events;
+
+static ssmq_status fold_events(file_events *f, ssmq_err *err) {
+    ssmq_replay *replay = f->shared->replay;
     ssmq_status status = SSMQ_OK;
+    (void)pthread_mutex_lock(&f->shared->mutex);
+    replay->n_bad_lines += f->n_bad_lines;
+    for (size_t i = 0; i < f->n && status == SSMQ_OK; i++) {
+        ssmq_journal_entry *entry = NULL;
+        status = take_entry(&entry, replay, f->events[i].line.trial_id, err);
+        if (status == SSMQ_OK) fold_line(entry, &f->events[i]);
+    }
+    (void)pthread_mutex_unlock(&f->shared->mutex);
+    f->n = 0;
+    f->n_bad_lines = 0;
+    return status;
+}
+
+static ssmq_status read_lines(file_events *f, journal_reader *reader, size_t file_idx,
+                              ssmq_err *err) {
+    for (;;) {
+        const char *text = NULL;
+        event *e = &f->events[f->n];
+        *e = (event){.file_idx = (int32_t)file_idx};
+        SSMQ_TRY(journal_reader_next(reader, &text, &e->n_bytes, &e->offset, err));
+        if (text == NULL) return fold_events(f, err);
+        if (!journal_line_parse(&e->line, text, e->n_bytes)) {
+            f->n_bad_lines++;
+            continue;
+        }
+        if (e->line.version != SSMQ_SCHEMA_VERSION) {
+            return SSMQ_FAIL(err, CONFIG, "%s: written in version %lld, this program has %d",
+                             reader->path, (long long)e->line.version, SSMQ_SCHEMA_VERSION);
+        }
+        if (++f->n == EVENTS) SSMQ_TRY(fold_events(f, err));
+    }
+}
+
+static ssmq_status read_file(replayer *shared, size_t file_idx, ssmq_err *err) {
     char path[SSMQ_PATH_BYTES];
     int fd = -1;
     journal_reader reader;
-    SSMQ_TRY(ssmq_path_join(path, run_dir, replay->files[file_idx], err));
+    file_events f = {.shared = shared};
+    SSMQ_TRY(ssmq_path_join(path, shared->run_dir, shared->replay->files[file_idx], err));
     SSMQ_TRY(journal_open(&fd, path, err));
     journal_reader_init(&reader, fd, path);
-    for (;;) {
-        const char *text = NULL;
-        journal_line line;
-        ssmq_journal_entry *entry = NULL;
-        place at = {.file_idx = file_idx};
-        SSMQ_TRY_OR(journal_reader_next(&reader, &text, &at.n_bytes, &at.offset, err), close_file);
-        if (text == NULL) break;
-        if (!journal_line_parse(&line, text, at.n_bytes)) {
-            replay->n_bad_lines++;
-            continue;
-        }
-        if (line.version != SSMQ_SCHEMA_VERSION) {
-            status = SSMQ_FAIL(err, CONFIG, "%s: written in version %lld, this program has %d",
-                               path, (long long)line.version, SSMQ_SCHEMA_VERSION);
-            goto close_file;
-        }
-        SSMQ_TRY_OR(take_entry(&entry, replay, line.trial_id, err), close_file);
-        fold_line(entry, &line, &at);
-    }
-close_file:
+    const ssmq_status status = read_lines(&f, &reader, file_idx, err);
     journal_reader_free(&reader);
     (void)close(fd);
     return status;
+}
+
+/* Reads files that no thread has taken yet, in their order, until one of them has failed. */
+static void *read_files(void *context) {
+    replayer *shared = context;
+    for (;;) {
+        ssmq_err err = {0};
+        (void)pthread_mutex_lock(&shared->mutex);
+        const size_t file_idx = shared->next_file;
+        const bool is_over = file_idx == shared->replay->n_files || shared->status != SSMQ_OK;
+        shared->next_file += !is_over;
+        (void)pthread_mutex_unlock(&shared->mutex);
+        if (is_over) return NULL;
+        const ssmq_status status = read_file(shared, file_idx, &err);
+        if (status == SSMQ_OK) continue;
+        (void)pthread_mutex_lock(&shared->mutex);
+        if (file_idx < shared->failed_file) {
+            shared->failed_file = file_idx;
+            shared->status = status;
+            shared->err = err;
+        }
+        (void)pthread_mutex_unlock(&shared->mutex);
+    }
+}
+
+/* By this thread and others: checksums of many large files, maybe on a file system far away. */
+static ssmq_status read_all(ssmq_replay *replay, const char *run_dir, ssmq_err *err) {
+    replayer shared = {.replay = replay, .run_dir = run_dir, .failed_file = replay->n_files};
+    pthread_t threads[MAX_THREADS];
+    int n_threads = 0;
+    (void)pthread_mutex_init(&shared.mutex, NULL);
+    while (n_threads < MAX_THREADS && (size_t)n_threads + 1 < replay->n_files &&
+           pthread_create(&threads[n_threads], NULL, read_files, &shared) == 0) {
+        n_threads++;
+    }
+    (void)read_files(&shared);
+    for (int i = 0; i < n_threads; i++) (void)pthread_join(threads[i], NULL);
+    (void)pthread_mutex_destroy(&shared.mutex);
+    if (shared.status != SSMQ_OK) *err = shared.err;
+    return shared.status;
 }
 
 ssmq_status ssmq_replay_init(ssmq_replay *out, const char *run_dir, ssmq_err *err) {
     ssmq_status status = SSMQ_OK;
     memset(out, 0, sizeof *out);
     SSMQ_TRY_OR(list_files(out, run_dir, err), free_replay);
-    for (size_t i = 0; i < out->n_files; i++) {
-        SSMQ_TRY_OR(read_file(out, run_dir, i, err), free_replay);
-    }
+    SSMQ_TRY_OR(read_all(out, run_dir, err), free_replay);
     return SSMQ_OK;
 free_replay:
     ssmq_replay_free(out);

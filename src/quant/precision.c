@@ -166,6 +166,19 @@ bool ssmq_precision_is_quantized(const ssmq_precision *precision) {
     return precision->w_format != SSMQ_FORMAT_FLOAT || precision->a_format != SSMQ_FORMAT_FLOAT;
 }
 
+bool ssmq_precision_rounds_state(const ssmq_precision *precision) {
+    return precision->state_dtype != SSMQ_F32 || precision->state_format != SSMQ_FORMAT_FLOAT;
+}
+
+const char *ssmq_precision_state_name(const ssmq_precision *precision) {
+    return precision->state_format == SSMQ_FORMAT_FLOAT ? ssmq_dtype_name(precision->state_dtype)
+                                                        : formats[precision->state_format].name;
+}
+
+const char *ssmq_precision_state_rounding(const ssmq_precision *precision) {
+    return precision->state_is_stochastic ? "stochastic" : "nearest";
+}
+
 bool ssmq_precision_has_integer_sums(const ssmq_precision *precision) {
     return formats[precision->w_format].encoding == SSMQ_ENCODING_INTEGER &&
            formats[precision->a_format].encoding == SSMQ_ENCODING_INTEGER;

@@ -68,6 +68,11 @@ typedef struct ssmq_precision {
     ssmq_format a_format;
     int32_t group_size;     /* weights along K a scale; 0: one scale an output channel */
     ssmq_dtype state_dtype; /* of the recurrent state */
+    /* Not FLOAT: the state has values of this format with one scale a head and channel (N numbers),
+     * found anew at each store, and state_dtype is F32. */
+    ssmq_format state_format;
+    bool
+        state_is_stochastic; /* rounded stochastically instead of to nearest; quant/state_round.h */
 } ssmq_precision;
 
 /* The named precision ("fp32", "fp16", "bf16", "w8a8", "w4a8", "w4a4", "w8a8-fp8", "w8a16",
@@ -84,6 +89,12 @@ void ssmq_precision_add_ladder(ssmq_str *out);
 
 /* True if weights or activations are not kept in the compute type. */
 bool ssmq_precision_is_quantized(const ssmq_precision *precision);
+
+/* True if the recurrent state is stored in less than fp32. */
+bool ssmq_precision_rounds_state(const ssmq_precision *precision);
+/* "fp32", "bf16", "int8", ...; and how it is rounded: "nearest", "stochastic". */
+const char *ssmq_precision_state_name(const ssmq_precision *precision);
+const char *ssmq_precision_state_rounding(const ssmq_precision *precision);
 
 /* True if weights and activations are integers: products are summed exactly in int32. */
 bool ssmq_precision_has_integer_sums(const ssmq_precision *precision);

@@ -9,7 +9,7 @@
     STR(IDENTITY, run_id, 128, "1", "name of the run folder: UTC time and a short hash")                    \
     STR(IDENTITY, trial_id, 72, "1", "SHA-256 of trial_key, inputs and numerics version")                   \
     STR(IDENTITY, trial_key, 512, "1", "canonical text of everything that defines the trial")               \
-    STR(IDENTITY, task, 16, "1", "ppl, passkey, profile or fidelity")                                           \
+    STR(IDENTITY, task, 16, "1", "ppl, passkey, profile, fidelity or drift")                               \
     STR(RESULT, status, 16, "1", "ok, skipped, nonfinite, oom, timeout, device_error, device_lost, crashed, internal or io") \
     STR(RESULT, status_reason, 256, "1", "why the status is not ok")                                        \
     I64(PROVENANCE, attempt, "1", "1 for the first try of this trial")                                      \
@@ -49,7 +49,8 @@
     I64(SETTING, per_channel, "1", "1 if each output channel has one weight scale, 0 if groups do")         \
     STR(SETTING, calib_method, 96, "1", "how scales were found")                                            \
     STR(SETTING, quant_backend, 48, "1", "library that computed the products")                              \
-    STR(SETTING, state_dtype, 8, "1", "type of the recurrent state")                                        \
+    STR(SETTING, state_dtype, 16, "1", "type of the recurrent state")                                       \
+    STR(SETTING, state_rounding, 16, "1", "how the state is rounded to it: nearest or stochastic")          \
     F64(SETTING, storage_bits, "bit", "stored bits a linear weight, scales counted, over all linear layers") \
     STR(SETTING, compute_type, 32, "1", "type quantized products were accumulated in")                      \
     STR(PROVENANCE, algo_id, 48, "1", "algorithm of the matrix library")                                    \
@@ -57,17 +58,22 @@
     STR(SETTING, fallback, 96, "1", "what ran instead of what was asked for; empty if nothing")             \
     I64(SETTING, seed, "1", "seed of the trial")                                                            \
     STR(SETTING, generation, 48, "1", "decoding settings")                                                  \
-    STR(SETTING, protocol, 16, "1", "perplexity protocol: disjoint, sliding or stream")                     \
+    STR(SETTING, protocol, 16, "1", "perplexity protocol: disjoint, sliding, stream, rolling or half_window") \
     F64(RESULT, ppl, "1", "perplexity, exp(nll_mean)")                                                      \
     F64(RESULT, nll_mean, "nat", "mean negative log likelihood of a scored token")                          \
     F64(RESULT, nll_sum, "nat", "sum over scored tokens")                                                   \
     F64(RESULT, nll_sem, "nat", "standard error of nll_mean from window means")                             \
     I64(RESULT, n_tokens, "token", "scored tokens")                                                         \
+    I64(RESULT, n_words, "1", "white-space separated words of the scored text, as lm-evaluation-harness counts; of rolling") \
+    I64(RESULT, n_bytes, "byte", "UTF-8 bytes of the scored text, of its ids if ppl.max_tokens cuts it; of rolling") \
+    F64(RESULT, word_perplexity, "1", "exp(nll_sum / n_words)")                                             \
+    F64(RESULT, byte_perplexity, "1", "exp(nll_sum / n_bytes)")                                             \
+    F64(RESULT, bits_per_byte, "bit", "nll_sum / (n_bytes ln 2)")                                           \
     I64(RESULT, n_windows, "1", "windows of the protocol")                                                  \
     F64(MEASURED, runtime_s, "s", "wall time of the trial without loading weights")                           \
     F64(MEASURED, tokens_per_s, "token/s", "scored tokens over runtime_s")                                    \
     F64(MEASURED, reused_share, "1", "share of layer computations that earlier trials of the rank had done")  \
-    STR(SETTING, prompt_template_version, 32, "1", "passkey prompt template")                               \
+    STR(SETTING, prompt_template_version, 32, "1", "template of passkey prompts and prompts like them")     \
     STR(SETTING, prompt_template_hash, 72, "1", "SHA-256 of the template's parts and filler")               \
     STR(RESULT, prompt_hash, 72, "1", "SHA-256 of all prompt ids of the trial")                             \
     I64(RESULT, n_trials, "1", "passkey prompts")                                                           \
@@ -75,7 +81,7 @@
     F64(RESULT, accuracy, "1", "n_correct / n_trials")                                                      \
     F64(RESULT, accuracy_ci_low, "1", "lower end of the 95 % Wilson interval")                              \
     F64(RESULT, accuracy_ci_high, "1", "upper end of the 95 % Wilson interval")                             \
-    F64(RESULT, digit_accuracy, "1", "share of key digits that were right")                                 \
+    F64(RESULT, digit_accuracy, "1", "share of the key's digits (of ruler-vt: the names' letters) that were right") \
     F64(RESULT, answer_nll_mean, "nat", "mean negative log likelihood of an answer token")                  \
     F64(RESULT, answer_rank_mean, "1", "mean rank of the first answer token, 1 is best")                    \
     F64(RESULT, control_accuracy, "1", "accuracy on the same prompts without the needle")                   \
@@ -127,6 +133,25 @@
     F64(RESULT, delta_nll_ci_high, "nat", "upper end of that interval")                                     \
     F64(RESULT, ppl_ratio, "1", "ppl / baseline_ppl")                                                       \
     F64(RESULT, nll_correlation, "1", "Pearson correlation of the tokens' NLL with the baseline's")         \
+    STR(SETTING, drift_path, 16, "1", "how both models take the tokens: prefill or decode")                 \
+    F64(RESULT, drift_error_final, "1", "relative error of the recurrent state at the last step, root mean square over heads")\
+    F64(RESULT, drift_error_final_ci_low, "1", "lower end of its 95 % bootstrap interval, sequences as units")\
+    F64(RESULT, drift_error_final_ci_high, "1", "upper end of that interval")                               \
+    F64(RESULT, drift_injected_error_final, "1", "the same of the state that began as the baseline's one step before")\
+    F64(RESULT, drift_floor, "1", "distance of prefill and decode path there: of the precision, of the baseline if the state has less than fp32")         \
+    STR(RESULT, drift_verdict, 16, "1", "resolved if drift_error_final is above drift_floor, else not resolved")\
+    F64(RESULT, drift_conv_error_final, "1", "relative error of the conv state there, root mean square over layers")\
+    F64(RESULT, drift_exponent, "1", "slope of the logarithm of the error on that of the tokens, all heads")\
+    F64(RESULT, drift_exponent_ci_low, "1", "lower end of its 95 % interval")                               \
+    F64(RESULT, drift_exponent_ci_high, "1", "upper end of that interval")                                  \
+    I64(RESULT, drift_n_points, "1", "steps times sequences above the floor, which the line goes through")  \
+    I64(RESULT, drift_n_heads, "1", "heads of all layers")                                                  \
+    I64(RESULT, drift_n_resolved, "1", "heads whose error at the last step is above their floor")           \
+    I64(RESULT, drift_worst_layer, "1", "layer with the largest error at the last step; null if there is none")                    \
+    F64(RESULT, drift_kl_mean, "nat", "mean KL(baseline || precision) of the next token at the steps")      \
+    F64(RESULT, drift_same_top_share, "1", "share of steps with the same likeliest next token")             \
+    I64(RESULT, drift_n_nonfinite, "1", "most entries of a layer's state that are not finite, at any step") \
+    I64(RESULT, drift_n_saturated, "1", "most entries of a layer's state at the largest number of its type")\
     I64(SETTING, n_warmup, "1", "repeats before measuring")                                                 \
     I64(SETTING, n_measure, "1", "measured repeats")                                                        \
     F64(MEASURED, prefill_tokens_per_s, "token/s", "batch_size * context_length / prefill_ms")                \
@@ -152,27 +177,6 @@
     STR(SETTING, timer, 32, "1", "what measured prefill_ms and decode_ms")                                  \
     STR(SETTING, memory_source, 32, "1", "what counted the memory")                                         \
     STR(SETTING, notes, 512, "1", "the user's notes")
-
-/* Raw series: name, unit, meaning. */
-#define SSMQ_SERIES_TABLE(X)                                                                                \
-    X("prefill_ms", "ms", "time of each measured prefill")                                                  \
-    X("decode_ms", "ms", "time of each measured decode step, repeats one after another")                    \
-    X("host_prefill_ms", "ms", "the same prefills by the host clock")                                       \
-    X("nll_window", "nat", "mean negative log likelihood of each window")                                   \
-    X("nll_bucket_mean", "nat", "mean negative log likelihood of positions [2^k, 2^(k+1)) in their window or stream") \
-    X("nll_bucket_tokens", "token", "tokens in each of those buckets")                                      \
-    X("kl_window", "nat", "mean KL(baseline || precision) of each window")                                  \
-    X("delta_nll_window", "nat", "mean NLL less the baseline's of each window")                             \
-    X("kl_bucket_mean", "nat", "mean KL(baseline || precision) of the positions of nll_bucket_mean")        \
-    X("delta_nll_bucket_mean", "nat", "mean NLL less the baseline's of those positions")                    \
-    X("passkey_depth", "1", "asked place of each prompt's needle, 0 start to 1 end")                        \
-    X("passkey_key", "1", "key of each prompt")                                                             \
-    X("passkey_correct", "1", "1 if the prompt was answered exactly")                                       \
-    X("passkey_digits", "1", "right digits of each prompt")                                                 \
-    X("passkey_answer_nll", "nat", "mean negative log likelihood of each prompt's answer tokens")           \
-    X("passkey_answer_rank", "1", "rank of each prompt's first answer token")                               \
-    X("passkey_control", "1", "1 if the prompt without needle was answered exactly")                        \
-    X("passkey_wrong_key", "1", "1 if the prompt with another key was answered exactly with that key")
 /* clang-format on */
 
 #endif

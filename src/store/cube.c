@@ -51,7 +51,8 @@ static const task_row task_rows[] = {
     {"ppl",
      5,
      {AXIS_PROTOCOL, AXIS_PRECISION, AXIS_SCOPE, AXIS_CONTEXT, AXIS_SEED},
-     {"ppl", "nll_mean", "nll_sum", "nll_sem", "n_tokens", "tokens_per_s"}},
+     {"ppl", "nll_mean", "nll_sum", "nll_sem", "n_tokens", "word_perplexity", "byte_perplexity",
+      "bits_per_byte", "tokens_per_s"}},
     {"passkey",
      4,
      {AXIS_PRECISION, AXIS_SCOPE, AXIS_CONTEXT, AXIS_SEED},
@@ -71,6 +72,13 @@ static const task_row task_rows[] = {
       "kl_worst5_mean", "reverse_kl_mean", "jsd_mean", "delta_p_mean", "delta_p_rms",
       "same_top_share", "top5_overlap", "baseline_ppl", "delta_nll_mean", "delta_nll_sem",
       "delta_nll_ci_low", "delta_nll_ci_high"}},
+    {"drift",
+     4,
+     {AXIS_PRECISION, AXIS_SCOPE, AXIS_CONTEXT, AXIS_SEED},
+     {"drift_error_final", "drift_error_final_ci_low", "drift_error_final_ci_high",
+      "drift_injected_error_final", "drift_floor", "drift_conv_error_final", "drift_exponent",
+      "drift_exponent_ci_low", "drift_exponent_ci_high", "drift_n_heads", "drift_n_resolved",
+      "drift_worst_layer"}},
 };
 
 enum { N_TASKS = sizeof task_rows / sizeof task_rows[0] };
@@ -123,8 +131,9 @@ static ssmq_status axis_find(axis *a, const coordinate *value, int32_t *out, ssm
 }
 
 ssmq_status cube_open(cube **out, ssmq_err *err) {
-    /* These three are always there, so that a reader may ask for one by name. */
-    static const char *const protocols[] = {"disjoint", "sliding", "stream"};
+    /* These are always there, so that a reader may ask for one by name. */
+    static const char *const protocols[] = {"disjoint", "sliding", "stream", "rolling",
+                                            "half_window"};
     ssmq_status status = SSMQ_OK;
     cube *c = NULL;
     *out = NULL;

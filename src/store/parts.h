@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store/parts.h - the parts of a results file, each fed one row after another and closed by one
- * call at the end: /table, /samples, and the cube at the root. Internal to store/. */
+ * call at the end: /table, /samples, /drift, and the cube at the root. Internal to store/. */
 #ifndef SSMQ_STORE_PARTS_H
 #define SSMQ_STORE_PARTS_H
 
@@ -56,6 +56,20 @@ SSMQ_MUST_USE ssmq_status ragged_add(ragged *r, size_t row, const ssmq_samples *
                                      ssmq_err *err);
 SSMQ_MUST_USE ssmq_status ragged_finish(ragged *r, ssmq_err *err);
 void ragged_close(ragged *r);
+
+/* /drift: one group a trial, named by its row of /table/trials; none without such trials. */
+typedef struct drifts {
+    const h5_file *file;
+    hid_t group; /* -1 until a trial has drift */
+} drifts;
+
+/* Whether a series goes there instead of to /samples. */
+bool drifts_own(const char *series);
+/* Does nothing for a trial without drift.  Fails: INTERNAL (series that do not fit each other), IO,
+ * NOMEM. */
+SSMQ_MUST_USE ssmq_status drifts_add(drifts *d, size_t row, const ssmq_record *record,
+                                     const ssmq_samples *samples, ssmq_err *err);
+void drifts_close(drifts *d);
 
 /* The cube: about 150 bytes a row are kept until the axes are known. */
 typedef struct cube cube;

@@ -74,6 +74,7 @@ static ssmq_status add_series(ragged *r, ragged_series *s, size_t row, const ssm
 ssmq_status ragged_add(ragged *r, size_t row, const ssmq_samples *samples, ssmq_err *err) {
     for (size_t i = 0; i < ssmq_series_count(); i++) {
         const ssmq_series *series = ssmq_samples_get(samples, r->series[i].name);
+        if (drifts_own(r->series[i].name)) continue;
         if (series != NULL) SSMQ_TRY(add_series(r, &r->series[i], row, series, err));
     }
     return SSMQ_OK;

@@ -9,7 +9,7 @@
  * / (root): a netCDF-4 data set, for xarray.open_dataset with either engine. Every axis of every
  * variable has an attached dimension scale; no compound, enumeration or boolean is here.
  *   coordinates
- *     protocol   text   disjoint, sliding, stream
+ *     protocol   text   disjoint, sliding, stream, rolling, half_window
  *     precision  text   in order of the rows
  *     scope      text   modules that are quantized, "none" for unquantized precisions
  *     context    int32  tokens, ascending: window (ppl), prompt (passkey) or prefill (profile)
@@ -20,6 +20,7 @@
  *     of ppl      (protocol, precision, scope, context, seed)   ppl, nll_mean, n_tokens, ...
  *     of passkey  (precision, scope, context, seed)             accuracy, accuracy_ci_low, ...
  *     of profile  (precision, scope, context, batch, seed)      prefill_ms, decode_ms, ...
+ *     of drift    (precision, scope, context, seed)             drift_error_final, ...
  *     ppl_status, passkey_status, profile_status: int8 over the same axes, with CF flag_values and
  *     flag_meanings; -1 not_run
  *   An axis is there whether or not it has more than one value, so that the same expression reads
@@ -35,13 +36,24 @@
  * /table/fields [field]: compound (name, kind, type, unit, doc) of each of those fields.
  *   /table/field: their names.
  *
- * /samples/<series>/: the trials that have the series (names in record/record_fields.h), as a CF
+ * /samples/<series>/: the trials that have the series (names in record/series_table.h), as a CF
  *   contiguous ragged array. xarray opens each group.
  *     values   [sample]  float64, the trials' values one trial after another
  *     sample   [sample]  int32, place of the value in its trial's series
  *     trial    [trial]   int32, row of /table/trials
  *     row_size [trial]   int32, values of the trial
  *   In Python: np.split(values, np.cumsum(row_size)[:-1]).
+ *
+ * /drift/<row>/: one group for each drift trial, named by its row of /table/trials; xarray opens
+ *   each. Attributes trial_id, precision, scope, baseline, drift_path; dimension scales step
+ *   (tokens), sequence, layer, head, bin (least half-life, tokens); float64 arrays named as the
+ *   series in record/series_table.h:
+ *     over (step, sequence, layer, head)  drift_error, drift_cosine, drift_norm_ratio,
+ *                                         drift_injected_error, drift_floor
+ *     over (step, sequence, layer)        drift_conv_error, drift_n_saturated, ...
+ *     over (step, sequence)               drift_kl, drift_same_top, ...
+ *     over (layer, head)                  drift_half_life
+ *     over (step), (step, layer), (step, bin) and (layer): their root mean squares and exponents
  *
  * /provenance/<name>: scalar texts: the resolved configuration, versions, hashes, environment.
  *
@@ -180,6 +192,7 @@ static ssmq_status write_rows(const h5_file *file, const ssmq_store_rows *rows, 
     ssmq_status status = SSMQ_OK;
     table t = {.group = -1, .trials = -1, .type = -1};
     ragged r;
+    drifts d = {.file = file, .group = -1};
     cube *all = NULL;
     SSMQ_TRY_OR(ragged_open(&r, file, err), close_ragged);
     SSMQ_TRY_OR(table_open(&t, file, rows->n_rows, err), close_table);
@@ -187,11 +200,11 @@ static ssmq_status write_rows(const h5_file *file, const ssmq_store_rows *rows, 
     for (size_t i = 0; i < rows->n_rows; i++) {
         ssmq_record record;
         ssmq_samples samples = {0};
-        ssmq_record_init(&record);
         SSMQ_TRY_OR(rows->get(rows->context, i, &record, &samples, err), close_cube);
         count(c, &record);
         status = table_add(&t, &record, err);
         if (status == SSMQ_OK) status = ragged_add(&r, i, &samples, err);
+        if (status == SSMQ_OK) status = drifts_add(&d, i, &record, &samples, err);
         if (status == SSMQ_OK) status = cube_add(all, &record, err);
         ssmq_samples_free(&samples);
         if (status != SSMQ_OK) goto close_cube;
@@ -204,6 +217,7 @@ close_cube:
 close_table:
     table_close(&t);
 close_ragged:
+    drifts_close(&d);
     ragged_close(&r);
     return status;
 }

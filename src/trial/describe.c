@@ -13,7 +13,8 @@
 static void describe_precision(const ssmq_precision *precision, ssmq_record *record) {
     SET(record->precision, precision->name);
     SET(record->dtype, ssmq_dtype_name(precision->dtype));
-    SET(record->state_dtype, ssmq_dtype_name(precision->state_dtype));
+    SET(record->state_dtype, ssmq_precision_state_name(precision));
+    SET(record->state_rounding, ssmq_precision_state_rounding(precision));
     SET(record->w_format, ssmq_format_get(precision->w_format)->name);
     SET(record->a_format, ssmq_format_get(precision->a_format)->name);
     record->w_bits = precision->w_bits;
@@ -79,6 +80,13 @@ static void describe_profile(const ssmq_trial *trial, const ssmq_trial_inputs *i
     if (trial->gen_len > 0) record->max_context_tokens += n_repeats * trial->gen_len;
 }
 
+static void describe_drift(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
+                           ssmq_record *record) {
+    SET(record->text_sha256, inputs->inputs->text_sha256);
+    SET(record->drift_path, inputs->config->drift.path);
+    record->max_context_tokens = trial->context_length;
+}
+
 static void describe_engine(const ssmq_engine_facts *facts, ssmq_record *record) {
     SET(record->cpu_name, facts->cpu_name);
     SET(record->gpu_name, facts->gpu_name);
@@ -139,6 +147,9 @@ void ssmq_trial_describe(const ssmq_trial *trial, const ssmq_trial_inputs *input
         break;
     case SSMQ_TASK_PROFILE:
         describe_profile(trial, inputs, &facts, record);
+        break;
+    case SSMQ_TASK_DRIFT:
+        describe_drift(trial, inputs, record);
         break;
     case SSMQ_N_TASKS:
         break;

@@ -32,6 +32,7 @@ static int64_t sequences_of(const ssmq_trial *trial, const ssmq_trial_inputs *in
     case SSMQ_TASK_PASSKEY:
         return smaller(trial->batch_size, (int64_t)passkey->depth.n * passkey->n_trials);
     case SSMQ_TASK_PROFILE:
+    case SSMQ_TASK_DRIFT:
         return trial->batch_size;
     case SSMQ_N_TASKS:
         break;

@@ -40,7 +40,7 @@ static void fill_piece(comparison *c, int64_t first, int64_t B, int64_t offset, 
         const ssmq_window window = ssmq_protocol_window(&c->spec, c->n_tokens, first + i / n);
         const int64_t target = window.begin + offset + i % n + 1;
         const bool is_scored = target >= window.first_target && target < window.end;
-        c->inputs[i] = c->ids[target - 1];
+        c->inputs[i] = ssmq_protocol_token(&c->spec, c->ids, target - 1);
         c->targets[i] = is_scored ? c->ids[target] : -1;
     }
 }
@@ -130,6 +130,9 @@ ssmq_status trial_run_fidelity(const trial_run *run, ssmq_record *record, ssmq_s
                     .n_tokens = run->inputs->n_text_ids,
                     .V = run->inputs->model->shape.V};
     c.n_threads = run->n_threads > 0 ? run->n_threads : ssmq_cores_per_rank(1);
+    if (c.spec.protocol == SSMQ_PROTOCOL_ROLLING) {
+        SSMQ_TRY(ssmq_protocol_prefix(&c.spec.prefix_id, run->inputs->tokenizer, err));
+    }
     const int64_t n_windows = ssmq_protocol_n_windows(&c.spec, c.n_tokens);
     if (n_windows == 0) return ssmq_protocol_no_window(&c.spec, c.n_tokens, err);
     ssmq_status status = buffers_init(&c, n_windows, err);

@@ -8,9 +8,7 @@
 #include "trial/stats.h"
 #include "trial/task.h"
 
-enum { N_BUCKETS = 40 };
-
-static const double worst_share = 0.05;
+enum { N_BUCKETS = 40, WORST_OF = 20 /* one token in so many is of the worst 5 % */ };
 
 /* A percentile and the field it goes to. */
 typedef struct level {
@@ -130,7 +128,7 @@ static void report_kl(report *r, ssmq_record *record) {
     record->kl_sem = ssmq_ratio_sem(r->blocks.kl, r->blocks.counts, r->blocks.n);
     /* Percentiles leave the values sorted. */
     set_levels(record, kl_levels, sizeof kl_levels / sizeof kl_levels[0], r->kl, n);
-    const size_t n_worst = (size_t)ceil(worst_share * (double)n);
+    const size_t n_worst = (n + WORST_OF - 1) / WORST_OF;
     record->kl_worst5_mean = ssmq_mean(r->kl + (n - n_worst), n_worst);
     record->reverse_kl_mean = mean_of(r, offsetof(ssmq_divergence, reverse_kl));
     record->jsd_mean = mean_of(r, offsetof(ssmq_divergence, jsd));
@@ -147,21 +145,29 @@ static void report_delta_p(report *r, ssmq_record *record) {
     record->top5_overlap = mean_of(r, offsetof(ssmq_divergence, top5_overlap));
 }
 
-/* Pearson correlation of the two NLLs; r->values holds the trial's. */
+/* Pearson correlation of the two NLLs; NaN if all of one are equal, which rounding of their mean
+ * would hide. */
 static double correlation(const report *r, double nll_mean, double baseline_mean) {
     const ssmq_protocol_spec *spec = r->result->spec;
     const int64_t n_windows = ssmq_protocol_n_windows(spec, r->result->n_tokens);
     double both = 0.0, squares = 0.0, baseline_squares = 0.0;
+    bool has_spread = false, baseline_has_spread = false;
+    const ssmq_divergence *one =
+        r->result->tokens + ssmq_protocol_window(spec, r->result->n_tokens, 0).first_target;
     for (int64_t i = 0; i < n_windows; i++) {
         const ssmq_window window = ssmq_protocol_window(spec, r->result->n_tokens, i);
         for (int64_t t = window.first_target; t < window.end; t++) {
-            const double x = r->result->tokens[t].nll - nll_mean;
-            const double y = r->result->tokens[t].baseline_nll - baseline_mean;
+            const ssmq_divergence *token = &r->result->tokens[t];
+            const double x = token->nll - nll_mean;
+            const double y = token->baseline_nll - baseline_mean;
+            has_spread |= token->nll != one->nll;
+            baseline_has_spread |= token->baseline_nll != one->baseline_nll;
             both += x * y;
             squares += x * x;
             baseline_squares += y * y;
         }
     }
+    if (!has_spread || !baseline_has_spread) return NAN;
     return both / sqrt(squares * baseline_squares);
 }
 
@@ -212,17 +218,26 @@ static ssmq_status add_means(ssmq_samples *samples, const char *name, const sums
     return status;
 }
 
+static ssmq_status add_counts(ssmq_samples *samples, const char *name, const sums *s,
+                              ssmq_err *err) {
+    double *counts = NULL;
+    SSMQ_TRY(ssmq_calloc(&counts, s->n, sizeof *counts, err));
+    for (size_t i = 0; i < s->n; i++) counts[i] = (double)s->counts[i];
+    const ssmq_status status = trial_add_series(samples, name, counts, s->n, err);
+    ssmq_free(counts);
+    return status;
+}
+
 static ssmq_status add_series(const report *r, ssmq_samples *samples, ssmq_err *err) {
     const sums *blocks = &r->blocks, *buckets = &r->buckets;
-    double counts[N_BUCKETS];
-    for (size_t k = 0; k < buckets->n; k++) counts[k] = (double)buckets->counts[k];
     SSMQ_TRY(add_means(samples, "nll_window", blocks, blocks->nll, err));
+    SSMQ_TRY(add_counts(samples, "nll_window_tokens", blocks, err));
     SSMQ_TRY(add_means(samples, "kl_window", blocks, blocks->kl, err));
     SSMQ_TRY(add_means(samples, "delta_nll_window", blocks, blocks->delta_nll, err));
     SSMQ_TRY(add_means(samples, "nll_bucket_mean", buckets, buckets->nll, err));
     SSMQ_TRY(add_means(samples, "kl_bucket_mean", buckets, buckets->kl, err));
     SSMQ_TRY(add_means(samples, "delta_nll_bucket_mean", buckets, buckets->delta_nll, err));
-    return trial_add_series(samples, "nll_bucket_tokens", counts, buckets->n, err);
+    return add_counts(samples, "nll_bucket_tokens", buckets, err);
 }
 
 ssmq_status trial_report_fidelity(const trial_fidelity *result, ssmq_record *record,

@@ -143,10 +143,13 @@ static ssmq_status judge_first(batch *b, int64_t s, ssmq_err *err) {
         if (logits[v] > logits[best]) best = v;
         if (logits[v] > logits[right] || (logits[v] == logits[right] && v < right)) rank++;
     }
+    /* Without the largest, whose term is 1: small NLLs keep their digits. */
     double sum = 0;
-    for (int64_t v = 0; v < V; v++) sum += exp((double)logits[v] - (double)logits[best]);
+    for (int64_t v = 0; v < V; v++) {
+        if (v != best) sum += exp((double)logits[v] - (double)logits[best]);
+    }
     b->answers[s * (b->n_steps + 1)] = best;
-    b->nll[s * (b->n_steps + 1)] = log(sum) + (double)logits[best] - (double)logits[right];
+    b->nll[s * (b->n_steps + 1)] = log1p(sum) + ((double)logits[best] - (double)logits[right]);
     b->rank[s] = (double)rank;
     return SSMQ_OK;
 }
@@ -213,8 +216,12 @@ static ssmq_status spell(const batch *b, int32_t id, ssmq_str *out, const char *
     return SSMQ_OK;
 }
 
-/* Digits of the key that greedy ids spell at the same position. Ids are compared one by one,
- * because each was said given the right ones before it. */
+static bool is_counted(char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z');
+}
+
+/* Digits of the key, or letters of the names, that greedy ids spell at the same position. Ids are
+ * compared one by one, because each was said given the right ones before it. */
 static ssmq_status count_digits(const batch *b, int64_t s, double *out, ssmq_err *err) {
     enum { MAX_ID_BYTES = 4096 };
     const ssmq_prompt *prompt = &b->prompts[s];
@@ -229,7 +236,7 @@ static ssmq_status count_digits(const batch *b, int64_t s, double *out, ssmq_err
         SSMQ_TRY_OR(spell(b, prompt->answer.ids[k], &right_str, &right, err), out);
         SSMQ_TRY_OR(spell(b, answer[k], &said_str, &said, err), out);
         for (; *right != '\0' && *said != '\0'; right++, said++) {
-            if (*right >= '0' && *right <= '9' && *right == *said) n_right++;
+            if (is_counted(*right) && *right == *said) n_right++;
         }
     }
     *out = n_right;
@@ -272,7 +279,7 @@ static ssmq_status collect(const batch *b, outcome *o, ssmq_sha256 *sha, ssmq_er
         o->rank[i] = b->rank[s];
         o->answer_nll_sum += nll_sum;
         o->n_answer_ids += (int64_t)prompt->answer.n;
-        o->n_digits += (int64_t)strlen(prompt->key);
+        o->n_digits += prompt->n_characters;
         ssmq_sha256_add(sha, prompt->prompt.ids, prompt->prompt.n * sizeof *prompt->prompt.ids);
     }
     return SSMQ_OK;

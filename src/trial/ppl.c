@@ -8,6 +8,7 @@
 #include "trial/task.h"
 
 enum { N_BUCKETS = 40 };
+static const double ln_2 = 0.69314718055994530942;
 
 /* Blocks that the standard error counts as independent: the windows, or the seq_len long pieces of
  * a stream, whose one window would have no spread. */
@@ -16,6 +17,7 @@ typedef struct blocks {
     double *sums;
     int64_t *counts;
     double *means;
+    double *tokens; /* counts, as a series holds them */
 } blocks;
 
 typedef struct buckets {
@@ -25,28 +27,32 @@ typedef struct buckets {
     double means[N_BUCKETS];
 } buckets;
 
-static ssmq_protocol_spec protocol_of(const trial_run *run) {
+static ssmq_status protocol_of(ssmq_protocol_spec *out, const trial_run *run, ssmq_err *err) {
     const ssmq_trial *trial = run->trial;
-    return (ssmq_protocol_spec){
+    *out = (ssmq_protocol_spec){
         .protocol = trial->protocol,
         .seq_len = trial->context_length,
         .stride = trial->stride,
         .batch_size = trial->batch_size,
         .deadline_ns = run->deadline_ns,
     };
+    if (trial->protocol != SSMQ_PROTOCOL_ROLLING) return SSMQ_OK;
+    return ssmq_protocol_prefix(&out->prefix_id, run->inputs->tokenizer, err);
 }
 
 static void blocks_free(blocks *b) {
     ssmq_free(b->sums);
     ssmq_free(b->counts);
     ssmq_free(b->means);
+    ssmq_free(b->tokens);
 }
 
 static ssmq_status blocks_init(blocks *b, size_t n, ssmq_err *err) {
     b->n = n;
     SSMQ_TRY(ssmq_calloc(&b->sums, n, sizeof *b->sums, err));
     SSMQ_TRY(ssmq_calloc(&b->counts, n, sizeof *b->counts, err));
-    return ssmq_calloc(&b->means, n, sizeof *b->means, err);
+    SSMQ_TRY(ssmq_calloc(&b->means, n, sizeof *b->means, err));
+    return ssmq_calloc(&b->tokens, n, sizeof *b->tokens, err);
 }
 
 static void add_token(blocks *b, size_t block, buckets *by_position, int64_t position, double nll) {
@@ -72,6 +78,7 @@ static void sort_tokens(const ssmq_protocol_spec *spec, const double *nll, int64
         }
     }
     for (size_t i = 0; i < b->n; i++) {
+        b->tokens[i] = (double)b->counts[i];
         b->means[i] = b->counts[i] > 0 ? b->sums[i] / (double)b->counts[i] : NAN;
     }
     for (size_t k = 0; k < by_position->n; k++) {
@@ -79,13 +86,23 @@ static void sort_tokens(const ssmq_protocol_spec *spec, const double *nll, int64
     }
 }
 
-static ssmq_status report(const trial_run *run, const double *nll, ssmq_record *record,
-                          ssmq_samples *samples, ssmq_err *err) {
-    const ssmq_protocol_spec spec = protocol_of(run);
+/* Where every token is scored, the text itself is the unit that tokenizers share. */
+static void report_text(const trial_run *run, ssmq_record *record) {
+    const ssmq_text_counts *counts = &run->inputs->text_counts;
+    if (run->trial->protocol != SSMQ_PROTOCOL_ROLLING || counts->n_words == 0) return;
+    record->n_words = counts->n_words;
+    record->n_bytes = counts->n_bytes;
+    record->word_perplexity = exp(record->nll_sum / (double)counts->n_words);
+    record->byte_perplexity = exp(record->nll_sum / (double)counts->n_bytes);
+    record->bits_per_byte = record->nll_sum / (double)counts->n_bytes / ln_2;
+}
+
+static ssmq_status report(const trial_run *run, const ssmq_protocol_spec *spec, const double *nll,
+                          ssmq_record *record, ssmq_samples *samples, ssmq_err *err) {
     const int64_t n_tokens = run->inputs->n_text_ids;
-    const int64_t n_windows = ssmq_protocol_n_windows(&spec, n_tokens);
-    const int64_t n_blocks = spec.protocol == SSMQ_PROTOCOL_STREAM
-                                 ? (n_tokens + spec.seq_len - 1) / spec.seq_len
+    const int64_t n_windows = ssmq_protocol_n_windows(spec, n_tokens);
+    const int64_t n_blocks = spec->protocol == SSMQ_PROTOCOL_STREAM
+                                 ? (n_tokens + spec->seq_len - 1) / spec->seq_len
                                  : n_windows;
     const ssmq_score score = ssmq_score_sum(nll, n_tokens);
     record->nll_sum = score.nll_sum;
@@ -93,13 +110,15 @@ static ssmq_status report(const trial_run *run, const double *nll, ssmq_record *
     record->ppl = score.ppl;
     record->n_tokens = score.n_tokens;
     record->n_windows = n_windows;
+    report_text(run, record);
     buckets by_position = {0};
     blocks b = {0};
     ssmq_status status = SSMQ_OK;
     SSMQ_TRY_OR(blocks_init(&b, (size_t)n_blocks, err), out);
-    sort_tokens(&spec, nll, n_tokens, &b, &by_position);
+    sort_tokens(spec, nll, n_tokens, &b, &by_position);
     record->nll_sem = ssmq_ratio_sem(b.sums, b.counts, b.n);
     SSMQ_TRY_OR(trial_add_series(samples, "nll_window", b.means, b.n, err), out);
+    SSMQ_TRY_OR(trial_add_series(samples, "nll_window_tokens", b.tokens, b.n, err), out);
     SSMQ_TRY_OR(trial_add_series(samples, "nll_bucket_mean", by_position.means, by_position.n, err),
                 out);
     SSMQ_TRY_OR(
@@ -112,16 +131,17 @@ out:
 
 ssmq_status trial_run_ppl(const trial_run *run, ssmq_record *record, ssmq_samples *samples,
                           ssmq_err *err) {
-    const ssmq_protocol_spec spec = protocol_of(run);
     const int64_t n_tokens = run->inputs->n_text_ids;
     SSMQ_CHECK(run->inputs->text_ids != NULL, err);
+    ssmq_protocol_spec spec;
+    SSMQ_TRY(protocol_of(&spec, run, err));
     double *nll = NULL;
     ssmq_engine_stats stats;
     SSMQ_TRY(ssmq_calloc(&nll, (size_t)n_tokens, sizeof *nll, err));
     run->engine->api->take_stats(run->engine, &stats);
     ssmq_status status =
         ssmq_score_text(run->engine, &spec, run->inputs->text_ids, n_tokens, nll, err);
-    if (status == SSMQ_OK) status = report(run, nll, record, samples, err);
+    if (status == SSMQ_OK) status = report(run, &spec, nll, record, samples, err);
     run->engine->api->take_stats(run->engine, &stats);
     const int64_t n_layer_tokens = stats.computed_layer_tokens + stats.reused_layer_tokens;
     if (status == SSMQ_OK && n_layer_tokens > 0) {

@@ -15,7 +15,7 @@ static int64_t min_i64(int64_t a, int64_t b) {
 
 int64_t ssmq_protocol_n_windows(const ssmq_protocol_spec *spec, int64_t n_tokens) {
     const int64_t L = spec->seq_len, stride = spec->stride;
-    if (n_tokens < 2) return 0;
+    if (n_tokens < (spec->protocol == SSMQ_PROTOCOL_ROLLING ? 1 : 2)) return 0;
     switch (spec->protocol) {
     case SSMQ_PROTOCOL_DISJOINT:
         return L < 2 ? 0 : n_tokens / L;
@@ -28,6 +28,10 @@ int64_t ssmq_protocol_n_windows(const ssmq_protocol_spec *spec, int64_t n_tokens
     }
     case SSMQ_PROTOCOL_STREAM:
         return 1;
+    case SSMQ_PROTOCOL_ROLLING:
+        return L < 1 ? 0 : (n_tokens + L - 1) / L;
+    case SSMQ_PROTOCOL_HALF_WINDOW:
+        return L < 3 || n_tokens < 2 * L ? 0 : n_tokens / L;
     case SSMQ_N_PROTOCOLS:
         break;
     }
@@ -47,8 +51,40 @@ ssmq_window ssmq_protocol_window(const ssmq_protocol_spec *spec, int64_t n_token
         /* Targets begin where the window before ended, but a token needs one before it. */
         const int64_t previous_end = i == 0 ? 0 : window.begin - spec->stride + L;
         window.first_target = previous_end > window.begin ? previous_end : window.begin + 1;
+    } else if (spec->protocol == SSMQ_PROTOCOL_ROLLING) {
+        window.first_target = i * L;
+        window.end = min_i64(window.first_target + L, n_tokens);
+        window.begin = i == 0 ? -1 : window.end - L - 1;
+    } else if (spec->protocol == SSMQ_PROTOCOL_HALF_WINDOW) {
+        window.begin = i * L;
+        window.end = window.begin + L;
+        window.first_target = window.begin + L / 2 + 1;
     }
     return window;
+}
+
+ssmq_status ssmq_protocol_prefix(int32_t *out, const ssmq_tokenizer *tokenizer, ssmq_err *err) {
+    static const char token[] = "<|endoftext|>";
+    ssmq_ids ids = {0};
+    *out = 0;
+    if (tokenizer == NULL) {
+        return SSMQ_FAIL(err, CONFIG, "protocol rolling needs a tokenizer that knows %s", token);
+    }
+    ssmq_status status = ssmq_tokenizer_encode(tokenizer, token, sizeof token - 1, &ids, err);
+    if (status == SSMQ_OK && ids.n == 1) {
+        *out = ids.ids[0];
+    } else if (status == SSMQ_OK) {
+        status = SSMQ_FAIL(err, CONFIG,
+                           "protocol rolling needs the token %s, which is no token of "
+                           "this tokenizer",
+                           token);
+    }
+    ssmq_ids_free(&ids);
+    return status;
+}
+
+int32_t ssmq_protocol_token(const ssmq_protocol_spec *spec, const int32_t *ids, int64_t t) {
+    return t < 0 ? spec->prefix_id : ids[t];
 }
 
 int64_t ssmq_protocol_n_together(const ssmq_protocol_spec *spec, int64_t n_tokens, int64_t i) {
@@ -105,7 +141,7 @@ static ssmq_status run_segment(scoring *s, int64_t first, int64_t B, int64_t off
         for (int64_t i = 0; i < n; i++) {
             const int64_t target = window.begin + offset + i + 1;
             const bool is_scored = target >= window.first_target && target < window.end;
-            s->tokens[b * n + i] = s->ids[target - 1];
+            s->tokens[b * n + i] = ssmq_protocol_token(s->spec, s->ids, target - 1);
             s->targets[b * n + i] = is_scored ? s->ids[target] : -1;
         }
     }
@@ -129,15 +165,22 @@ static void name_tokens(const scoring *s, int64_t first, int64_t B,
     ssmq_sha256_init(&sha);
     for (int64_t b = 0; b < B; b++) {
         const ssmq_window window = ssmq_protocol_window(s->spec, s->n_tokens, first + b);
-        ssmq_sha256_add(&sha, s->ids + window.begin,
-                        (size_t)(window.end - window.begin) * sizeof *s->ids);
+        const int64_t begin = window.begin < 0 ? 0 : window.begin;
+        if (window.begin < 0) ssmq_sha256_add(&sha, &s->spec->prefix_id, sizeof *s->ids);
+        ssmq_sha256_add(&sha, s->ids + begin, (size_t)(window.end - begin) * sizeof *s->ids);
     }
     ssmq_sha256_end(&sha, key);
 }
 
+static bool is_rolling(const ssmq_protocol_spec *spec) {
+    return spec->protocol == SSMQ_PROTOCOL_ROLLING;
+}
+
 static ssmq_status run_windows(scoring *s, int64_t first, int64_t B, ssmq_err *err) {
     const ssmq_window window = ssmq_protocol_window(s->spec, s->n_tokens, first);
-    const int64_t length = window.end - window.begin;
+    /* Nothing follows from the last token; rolling, whose windows are a token longer, leaves it
+     * out, so that its calls have seq_len tokens. */
+    const int64_t length = window.end - window.begin - (is_rolling(s->spec) ? 1 : 0);
     unsigned char key[SSMQ_SHA256_BYTES];
     name_tokens(s, first, B, key);
     const ssmq_engine_extent extent = {.n_sequences = B,

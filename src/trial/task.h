@@ -14,7 +14,7 @@ typedef struct trial_run {
     const ssmq_trial *trial;
     const ssmq_trial_inputs *inputs;
     ssmq_engine *engine;
-    ssmq_engine *baseline; /* with the baseline's weights; NULL unless the task is fidelity */
+    ssmq_engine *baseline; /* with the baseline's weights; NULL unless the task has one */
     int n_threads;         /* host threads; 0: as many as cores */
     int64_t deadline_ns;   /* ssmq_now_ns() after which to give up; 0: never */
 } trial_run;
@@ -31,6 +31,8 @@ SSMQ_MUST_USE ssmq_status trial_run_profile(const trial_run *run, ssmq_record *r
 
 SSMQ_MUST_USE ssmq_status trial_run_fidelity(const trial_run *run, ssmq_record *record,
                                              ssmq_samples *samples, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status trial_run_drift(const trial_run *run, ssmq_record *record,
+                                          ssmq_samples *samples, ssmq_err *err);
 
 /* Adds what an engine knows only with the trial's weights loaded. */
 void trial_describe_loaded(const ssmq_trial *trial, ssmq_engine *engine, ssmq_record *record);

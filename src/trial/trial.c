@@ -29,6 +29,7 @@ static bool specs_equal(const ssmq_spec *a, const ssmq_spec *b, int64_t n_layers
     return strcmp(p->name, q->name) == 0 && p->dtype == q->dtype && p->w_bits == q->w_bits &&
            p->a_bits == q->a_bits && p->w_format == q->w_format && p->a_format == q->a_format &&
            p->group_size == q->group_size && p->state_dtype == q->state_dtype &&
+           p->state_format == q->state_format && p->state_is_stochastic == q->state_is_stochastic &&
            a->model_modules == b->model_modules &&
            memcmp(a->layer_modules, b->layer_modules,
                   (size_t)n_layers * sizeof a->layer_modules[0]) == 0;
@@ -85,6 +86,8 @@ static ssmq_status run_task(const trial_run *run, ssmq_record *record, ssmq_samp
         return trial_run_profile(run, record, samples, err);
     case SSMQ_TASK_FIDELITY:
         return trial_run_fidelity(run, record, samples, err);
+    case SSMQ_TASK_DRIFT:
+        return trial_run_drift(run, record, samples, err);
     case SSMQ_N_TASKS:
         break;
     }
@@ -94,7 +97,7 @@ static ssmq_status run_task(const trial_run *run, ssmq_record *record, ssmq_samp
 static ssmq_status load_and_run(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
                                 ssmq_worker *worker, ssmq_record *record, ssmq_samples *samples,
                                 ssmq_err *err) {
-    const bool has_baseline = trial->task == SSMQ_TASK_FIDELITY;
+    const bool has_baseline = ssmq_task_has_baseline(trial->task);
     if (!has_baseline) ssmq_worker_end(worker);
     SSMQ_TRY(load(trial, inputs, worker, err));
     if (has_baseline) SSMQ_TRY(load_baseline(inputs, worker, err));

@@ -9,6 +9,7 @@
 #include "grid/grid.h"
 #include "model/tokenizer.h"
 #include "record/record.h"
+#include "trial/text_counts.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -21,7 +22,8 @@ typedef struct ssmq_trial_inputs {
     const ssmq_tokenizer *tokenizer; /* NULL for random models: ids are drawn at random */
     const int32_t *text_ids;         /* of ppl.text; NULL if no trial needs it */
     int64_t n_text_ids;
-    const int32_t *filler_ids; /* of passkey.filler_text; NULL likewise */
+    ssmq_text_counts text_counts; /* of the text that text_ids are; n_words 0: not known */
+    const int32_t *filler_ids;    /* of passkey.filler_text; NULL likewise */
     int64_t n_filler_ids;
     const ssmq_inputs *inputs; /* hashes */
 } ssmq_trial_inputs;
@@ -32,8 +34,8 @@ typedef struct ssmq_worker {
     bool is_loaded;
     ssmq_spec loaded; /* valid if is_loaded */
     bool is_retired;  /* the device is lost: touch it no more */
-    /* Second handle, with the baseline's weights: opened by the first fidelity trial with these
-     * options, closed by the next trial of another task. */
+    /* Second handle, with the baseline's weights: opened with these options by the first trial
+     * of a task that has a baseline, closed by the next trial of one that has none. */
     ssmq_engine_options options;
     ssmq_engine *baseline;
 } ssmq_worker;

@@ -118,9 +118,9 @@ class Bench(SweepTest):
             text = self.ssmq(*small, "--precision", precision).stdout
             for r in map(json.loads, text.splitlines()):
                 self.assertEqual((r["precision"], r["scope"]), (precision, scope))
-        done = self.ssmq(*small, "--state-dtype", "bf16", expect=1)
-        self.assertEqual(done.stderr,
-                         "ssmq bench: the CPU engine keeps the recurrent state in fp32\n")
+        text = self.ssmq(*small, "--state-dtype", "bf16").stdout
+        for r in map(json.loads, text.splitlines()):
+            self.assertEqual((r["status"], r["state_dtype"]), ("ok", "bf16"))
 
     def test_refusals(self):
         for arguments, says in [

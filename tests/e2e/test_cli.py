@@ -341,8 +341,9 @@ class Score(CommandTest):
             ([*score, *text, "--scope", "some"], "some"),
             ([*score, *text, "--precision", "w8a8", "--scope", "only:8.in_proj"], "8"),
             ([*score, *text, "--device", "tpu"], ["tpu", "cpu"]),
-            ([*score, *text, "--protocol", "rolling"],
-             "--protocol: 'rolling' is no protocol; allowed are disjoint, sliding, stream"),
+            ([*score, *text, "--protocol", "weekly"],
+             "--protocol: 'weekly' is no protocol; allowed are disjoint, sliding, stream, rolling, "
+             "half_window"),
             ([*score, *text, "--stride", 8], "--stride: only sliding has one, not stream"),
             ([*score, *text, "--protocol", "sliding", "--seq-len", 64, "--stride", 65],
              "--stride: '65' is not an integer from 1 to 64"),

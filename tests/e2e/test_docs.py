@@ -97,7 +97,8 @@ class Tables(unittest.TestCase):
         fields = set(re.findall(r"^    (?:STR|I64|F64)\(\w+, (\w+),",
                                 source("src/record/record_fields.h"), re.M))
         rows = table("task")
-        self.assertEqual([row[0] for row in rows], ["ppl", "passkey", "profile", "fidelity"])
+        self.assertEqual([row[0] for row in rows], ["ppl", "passkey", "profile", "fidelity",
+                                                    "drift"])
         for row in rows:
             for name in re.findall(r"[a-z]+(?:_[a-z]+)+|ppl|accuracy", row[2]):
                 self.assertIn(name, fields)
@@ -171,7 +172,8 @@ class Names(unittest.TestCase):
         for command in [[BIN / "ssmq-sweep"], *commands]:
             known += subprocess.run([*command, "--help"], timeout=60, text=True,
                                     stdout=subprocess.PIPE).stdout
-        known += source("analysis/make_plots.py") + source("analysis/plan_bits.py")
+        known += "".join(source(f"analysis/{name}.py") for name in
+                         ("make_plots", "make_report", "plan_bits"))
         others = {"--preset", "--workflow", "--build", "--local-dir", "--partition", "--time"}
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", README)) - others:
             self.assertRegex(known, rf"{option}\b(?!-)", option)

@@ -36,11 +36,11 @@ import unittest  # noqa: E402
 from sweep_support import SweepTest, records  # noqa: E402
 
 sys.path.insert(0, str(ROOT / "analysis"))
-from ssmq_plots import memory, paired, passkey, ppl, results, style, throughput  # noqa: E402
+from ssmq_plots import memory, pareto, paired, passkey, position, ppl, results, style, throughput  # noqa: E402
 
-FIGURES = {**ppl.FIGURES, **passkey.FIGURES, **throughput.FIGURES, **memory.FIGURES}
-NAMES = ["ppl.png", "passkey.png", "passkey_depth.png", "passkey_paired.png", "prefill_throughput.png",
-         "decode_throughput.png", "prefill_memory.png", "decode_memory.png"]
+FIGURES = {**ppl.FIGURES, **position.FIGURES, **pareto.FIGURES, **passkey.FIGURES, **throughput.FIGURES, **memory.FIGURES}
+NAMES = ["ppl.png", "position.png", "pareto.png", "passkey.png", "passkey_depth.png",
+         "passkey_paired.png", "prefill_throughput.png", "decode_throughput.png", "prefill_memory.png", "decode_memory.png"]
 TASK_OF = {"ppl.png": "ppl", "passkey.png": "passkey", "passkey_depth.png": "passkey"}
 VALUES = {"ppl.png": "ppl", "passkey.png": "accuracy",
           "prefill_throughput.png": "prefill_tokens_per_s",
@@ -81,8 +81,10 @@ class Plots(MadeRun):
         done = self.plot(run_dir)
         plots = f"{run_dir}/plots"
         lines = [f"wrote {plots}/{name}" for name in NAMES]
-        lines.insert(1, f"left out {plots}/sensitivity.png: no perplexity trial of a single module "
+        lines.insert(2, f"left out {plots}/fidelity.png: no fidelity trial in results.h5")
+        lines.insert(3, f"left out {plots}/sensitivity.png: no perplexity trial of a single module "
                      "beside an unquantized one in results.h5")
+        lines.append(f"left out {plots}/drift.png: no drift trial in results.h5")
         self.assertEqual(done.stdout.splitlines(), lines)
         self.assertEqual(sorted(path.name for path in (run_dir / "plots").iterdir()),
                          sorted(NAMES))
@@ -161,15 +163,19 @@ class Plots(MadeRun):
         (run_dir / "plots/ppl.png").write_bytes(b"old")
         lines = self.plot(run_dir).stdout.splitlines()
         plots = f"{run_dir}/plots"
-        self.assertEqual(lines[:4], [
+        self.assertEqual(lines[:7], [
             f"left out {plots}/ppl.png: no ppl trial in results.h5",
+            f"left out {plots}/position.png: no ppl trial in results.h5",
+            f"left out {plots}/fidelity.png: no fidelity trial in results.h5",
             f"left out {plots}/sensitivity.png: no ppl trial in results.h5",
+            f"left out {plots}/pareto.png: no ppl trial in results.h5",
             f"wrote {plots}/passkey.png",
             f"left out {plots}/passkey_depth.png: the prompts of this run have their key at one "
             "depth only"])
-        self.assertEqual(lines[4], f"wrote {plots}/passkey_paired.png")
-        self.assertEqual(lines[5:], [f"left out {plots}/{name}: no profile trial in results.h5"
-                                     for name in NAMES[4:]])
+        self.assertEqual(lines[7], f"wrote {plots}/passkey_paired.png")
+        self.assertEqual(lines[8:], [f"left out {plots}/{name}: no profile trial in results.h5"
+                                     for name in NAMES[6:]] +
+                         [f"left out {plots}/drift.png: no drift trial in results.h5"])
         self.assertEqual([path.name for path in sorted((run_dir / "plots").iterdir())],
                          ["passkey.png", "passkey_paired.png"])
 

@@ -93,6 +93,7 @@ class SlurmTest(unittest.TestCase):
         for key, record in before.items():
             self.assertEqual(after[key], record)
         self.assertTrue((run_dir / "plots/ppl.png").is_file())
+        self.assertTrue((run_dir / "report.md").is_file())
 
     def test_requeues_have_a_bound(self):
         process = self.start(SLOW, self.job(SLURM_RESTART_COUNT="20"), is_batch=True)

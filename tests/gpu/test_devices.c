@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "engine/engine.h"
+#include "engine/device.h"
 
 enum { MAX_GPUS = 64, SKIPPED = 77 };
 

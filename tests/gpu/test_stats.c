@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "engine/device.h"
 #include "support/tested_engine.h"
 
 enum { SEGMENT = 1024, CYCLES = 20, MAX_B = 4 };

@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "engine/device.h"
 
 enum { SKIPPED = 77, FAILED = 1, MAX_GPUS = 64 };
 

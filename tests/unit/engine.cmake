@@ -5,6 +5,7 @@ ssmq_test(cpu_invariants SOURCES test_cpu_invariants.c ${cpu_support} LINKS ssmq
   LABELS unit TIMEOUT 300)
 ssmq_test(cpu_products SOURCES test_cpu_products.c ${cpu_support} LINKS ssmq_engine LABELS unit TIMEOUT 300)
 ssmq_test(cpu_faults SOURCES test_cpu_faults.c ${cpu_support} LINKS ssmq_engine LABELS unit TIMEOUT 300)
+ssmq_test(state_round SOURCES test_state_round.c ${cpu_support} LINKS ssmq_engine LABELS unit)
 ssmq_test(reuse SOURCES test_reuse.c ../support/tested_engine.c ../support/closeness.c ${cpu_support}
   LINKS ssmq_engine ARGS cpu LABELS unit TIMEOUT 300)
 ssmq_test(golden_transformers

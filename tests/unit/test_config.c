@@ -126,9 +126,9 @@ static void empty_is_valid(void **state) {
 static void names(void **state) {
     (void)state;
     expect("modle:\n  path: x\n", "@:1:1: modle: unknown section, did you mean model?; include, "
-                                  "model, sweep, ppl, passkey, profile, run\n");
-    expect("zebra: 1\n",
-           "@:1:1: zebra: unknown section; include, model, sweep, ppl, passkey, profile, run\n");
+                                  "model, sweep, ppl, passkey, profile, drift, run\n");
+    expect("zebra: 1\n", "@:1:1: zebra: unknown section; include, model, sweep, ppl, passkey, "
+                         "profile, drift, run\n");
     expect("ppl:\n  seq_lne: 5\n", "@:2:3: ppl.seq_lne: unknown key, did you mean seq_len?; text, "
                                    "protocols, seq_len, stride, max_tokens, batch_size\n");
     expect("ppl:\n  stride: 5\n  text: a\n  stride: 6\n",
@@ -136,7 +136,7 @@ static void names(void **state) {
     expect("ppl:\n  stride: 5\nppl:\n  stride: 6\n",
            "@:3:1: ppl: duplicate key, first on line 1; each key once\n");
     expect("[model]\n", "@:1:1: yaml: the file is a list; a mapping with the sections include, "
-                        "model, sweep, ppl, passkey, profile, run\n");
+                        "model, sweep, ppl, passkey, profile, drift, run\n");
     expect("model: 5\n", "@:1:8: model: is a text; a mapping with the keys path, revision, device, "
                          "threads, null_script\n");
     expect("model:\n  [a]: 5\n", "@:2:3: model: a list stands as a key; a text\n");
@@ -192,20 +192,23 @@ static void lists_and_texts(void **state) {
     expect("ppl:\n  seq_len: [[512]]\n",
            "@:2:13: ppl.seq_len: is a list; an integer from 2 to 16777216\n");
     expect("sweep:\n  tasks: [ppl, pll]\n",
-           "@:2:16: sweep.tasks: \"pll\" is unknown; ppl | passkey | profile | fidelity\n");
-    expect("sweep:\n  tasks: [ppl, ppl, ppl, profile, profile]\n",
+           "@:2:16: sweep.tasks: \"pll\" is unknown; ppl | passkey | profile | fidelity | drift\n");
+    expect("sweep:\n  tasks: [ppl, ppl, ppl, profile, profile, drift]\n",
            "@:2:16: sweep.tasks: value 2 equals value 1; each value once\n"
            "@:2:21: sweep.tasks: value 3 equals value 1; each value once\n"
-           "@:2:35: sweep.tasks: 5 values; at most 4\n");
+           "@:2:35: sweep.tasks: value 5 equals value 4; each value once\n"
+           "@:2:44: sweep.tasks: 6 values; at most 5\n");
     expect("ppl:\n  protocols: slide\n",
-           "@:2:14: ppl.protocols: \"slide\" is unknown; disjoint | sliding | stream\n");
+           "@:2:14: ppl.protocols: \"slide\" is unknown; disjoint | sliding | stream | "
+           "rolling | half_window\n");
     expect("model:\n  device: gpu\n",
            "@:2:11: model.device: \"gpu\" is unknown; auto | cpu | cuda | null\n");
     expect("model:\n  path: {a: b}\n",
            "@:2:9: model.path: is a mapping; a text, \"\" for an empty one\n");
     expect("model:\n  path: \"\"\n", "@:2:9: model.path: \"\" is empty; a path\n");
     expect("passkey:\n  prompt_template: demo-2\n",
-           "@:2:20: passkey.prompt_template: \"demo-2\" is unknown; demo-1 | landmark-1\n");
+           "@:2:20: passkey.prompt_template: \"demo-2\" is unknown; demo-1 | landmark-1 | "
+           "ruler-niah-1 | ruler-vt-1\n");
     expect("run:\n  run_id: ../x\n",
            "@:2:11: run.run_id: \"../x\" is not a plain file name; a name "
            "without \"/\", at most 127 bytes, not beginning with \"-\"\n");
@@ -230,7 +233,7 @@ static void precisions_and_scopes(void **state) {
            "NAME:channel with other groups, or a mapping\n");
     expect("sweep:\n  precisions:\n    - {w_bits: 8, bits: 4, w_bits: 4, a_bits: 5}\n",
            "@:3:19: sweep.precisions: unknown key \"bits\"; name, dtype, w_bits, a_bits, w_format, "
-           "a_format, group_size, state_dtype\n"
+           "a_format, group_size, state_dtype, state_rounding\n"
            "@:3:28: sweep.precisions: duplicate key \"w_bits\"; each key once\n"
            "@:3:47: sweep.precisions.a_bits: \"5\" is not allowed; 4, 8, or the 16 or 32 bits of "
            "dtype\n");
@@ -459,7 +462,7 @@ static void overrides(void **state) {
                                  "for example ppl.seq_len=512\n");
     expect_set("run.out_dir=", "--set:1:13: run.out_dir: has no value; '\"\"' for an empty text\n");
     expect_set("modl.path=x", "--set:1:1: modl: unknown section, did you mean model?; include, "
-                              "model, sweep, ppl, passkey, profile, run\n");
+                              "model, sweep, ppl, passkey, profile, drift, run\n");
     expect_set("ppl.stride=[1", "--set:1:14: yaml: did not find expected ',' or ']'; one YAML "
                                 "document of mappings, lists and texts\n");
     expect_set("model.path=random:mamba2-130m", "");
@@ -548,7 +551,8 @@ static void write_and_diff(void **state) {
     ssmq_str_init(&text, 1 << 20);
     static const char yaml[] =
         "sweep:\n  notes: 'quote \" backslash \\ \xC3\xA9 # : {'\n  precisions: [{w_bits: 4, "
-        "dtype: fp32, state_dtype: fp16}, w8a8]\npasskey: {depth: [0.1, 0.30000000000000004, "
+        "dtype: fp32, state_dtype: int8, state_rounding: stochastic}, w8a8]\npasskey: {depth: "
+        "[0.1, 0.30000000000000004, "
         "1e-7, -0]}\nrun: {run_id: x, time_limit_s: 0.5, fail_fast: true}\n";
     write_file("c.yaml", yaml, strlen(yaml));
     expect_fixpoint(path);

@@ -182,11 +182,6 @@ static void skips_what_it_cannot(void **state) {
         assert_int_equal(engine->api->load(engine, model, &spec, &err), SSMQ_SKIP);
     }
     ssmq_spec spec = cpu_fixture_spec(model, "w8a8", "all");
-    spec.precision.state_dtype = SSMQ_F16;
-    ssmq_err_clear(&err);
-    assert_int_equal(engine->api->supports(engine, &model->shape, &spec, &err), SSMQ_SKIP);
-    assert_string_equal(err.text, "the CPU engine keeps the recurrent state in fp32");
-    spec = cpu_fixture_spec(model, "w8a8", "all");
     spec.precision.w_format = SSMQ_FORMAT_FLOAT;
     ssmq_err_clear(&err);
     assert_int_equal(engine->api->supports(engine, &model->shape, &spec, &err), SSMQ_SKIP);

@@ -72,6 +72,43 @@ static void numbers_depend_on_tokens_alone(void **state) {
     engine->api->close(engine);
 }
 
+/* A state that is read and written elsewhere goes on there; layers differ, and both sequences do.
+ */
+static void state_moves_between_engines(void **state) {
+    (void)state;
+    enum { SSM = 2 * 8 * 4, CONV = 3 * 24 };
+    ssmq_engine *from = fixture_engine(NULL, "fp32"), *to = fixture_engine(NULL, "bf16");
+    int32_t ids[2 * T];
+    float ssm[2][2 * SSM], conv[2][2 * CONV], again[2 * SSM];
+    static float logits[2][2 * V];
+    fixture_ids(ids, 2 * T, 13);
+    const ssmq_prefill whole = {.tokens = ids, .n_tokens = T, .logits = logits[0]};
+    assert_int_equal(reset(from, 2, NULL), SSMQ_OK);
+    assert_int_equal(from->api->prefill(from, &whole, NULL), SSMQ_OK);
+    for (int64_t i = 0; i < 2; i++) {
+        assert_int_equal(from->api->read_state(from, i, ssm[i], conv[i], NULL), SSMQ_OK);
+    }
+    assert_memory_not_equal(ssm[0], ssm[1], sizeof ssm[0]);
+    assert_memory_not_equal(ssm[0], ssm[0] + SSM, SSM * sizeof ssm[0][0]);
+    assert_memory_not_equal(conv[0], conv[1], sizeof conv[0]);
+    assert_int_equal(reset(to, 2, NULL), SSMQ_OK);
+    for (int64_t i = 0; i < 2; i++) {
+        assert_int_equal(to->api->write_state(to, i, T, ssm[i], conv[i], NULL), SSMQ_OK);
+        assert_int_equal(to->api->read_state(to, i, again, conv[i], NULL), SSMQ_OK);
+        assert_memory_equal(ssm[i], again, sizeof again);
+    }
+    assert_int_equal(from->api->prefill(from, &whole, NULL), SSMQ_OK);
+    ssmq_prefill other = whole;
+    other.logits = logits[1];
+    assert_int_equal(to->api->prefill(to, &other, NULL), SSMQ_OK);
+    assert_memory_equal(logits[0], logits[1], sizeof logits[0]);
+    assert_int_equal(to->api->read_state(to, 2, again, conv[0], NULL), SSMQ_INTERNAL);
+    again[0] = -1.0f;
+    assert_int_equal(to->api->write_state(to, 0, T, again, conv[0], NULL), SSMQ_INTERNAL);
+    from->api->close(from);
+    to->api->close(to);
+}
+
 static void decode_agrees_with_prefill(void **state) {
     (void)state;
     ssmq_engine *engine = fixture_engine(NULL, "fp32");
@@ -317,6 +354,7 @@ static void scripts_that_are_none_are_refused(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(numbers_depend_on_tokens_alone),
+        cmocka_unit_test(state_moves_between_engines),
         cmocka_unit_test(decode_agrees_with_prefill),
         cmocka_unit_test(faults_strike_where_they_should),
         cmocka_unit_test(skip_is_told_before_loading),

@@ -315,7 +315,7 @@ static void templates_have_names_and_hashes(void **state) {
     (void)state;
     char a[SSMQ_SHA256_HEX_BYTES], b[SSMQ_SHA256_HEX_BYTES];
     assert_null(ssmq_template_find("demo-2"));
-    assert_string_equal(ssmq_template_versions(), "demo-1, landmark-1");
+    assert_string_equal(ssmq_template_versions(), "demo-1, landmark-1, ruler-niah-1, ruler-vt-1");
     ssmq_template_hash(ssmq_template_find("demo-1"), "grass", a);
     ssmq_template_hash(ssmq_template_find("demo-1"), "text", b);
     assert_string_not_equal(a, b);
@@ -324,6 +324,183 @@ static void templates_have_names_and_hashes(void **state) {
     ssmq_template_hash(ssmq_template_find("demo-1"), "grass", b);
     assert_string_equal(a, b);
     assert_int_equal(strlen(a), 64);
+    /* Of records that exist: a template that changes needs a new version. */
+    assert_string_equal(a, "f840818d01b766286c277e6108217dbbbee9bc88eba64d8cfe88413766d32898");
+    ssmq_template_hash(ssmq_template_find("ruler-niah-1"), "grass", a);
+    ssmq_template_hash(ssmq_template_find("ruler-vt-1"), "grass", b);
+    assert_string_not_equal(a, b);
+}
+
+static const char noise[] =
+    "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
+
+/* The whole text of a prompt whose filler is whole sentences, put together here as RULER does. */
+static void ruler_niah_is_the_published_text(void **state) {
+    (void)state;
+    for (int i = 0; i < 30; i++) {
+        char draw[16], expected[2048], needle[160];
+        (void)snprintf(draw, sizeof draw, "niah %d", i);
+        ssmq_prompt_spec spec = {.template_ = ssmq_template_find("ruler-niah-1"),
+                                 .n_tokens = 300,
+                                 .depth = 0,
+                                 .has_needle = true,
+                                 .draw = draw};
+        ssmq_prompt prompt = make(&spec);
+        ssmq_str text;
+        decoded(&prompt, &text);
+        char word[64];
+        const char *at = strstr(ssmq_str_get(&text), "numbers for ");
+        assert_non_null(at);
+        assert_int_equal(sscanf(at, "numbers for %63s", word), 1);
+        assert_non_null(strchr(word, '-'));
+        assert_int_equal(strlen(prompt.key), 7);
+        assert_int_equal(prompt.n_characters, 7);
+        (void)snprintf(needle, sizeof needle, "\nOne of the special magic numbers for %s is: %s.\n",
+                       word, prompt.key);
+        (void)snprintf(expected, sizeof expected,
+                       "A special magic number is hidden within the following text. Make sure to "
+                       "memorize it. I will quiz you about the number afterwards.\n%s%s\n%s\nThe",
+                       needle, noise, noise);
+        assert_memory_equal(ssmq_str_get(&text), expected, strlen(expected));
+        (void)snprintf(expected, sizeof expected,
+                       "\nWhat is the special magic number for %s mentioned in the provided text? "
+                       "The special magic number for %s mentioned in the provided text is",
+                       word, word);
+        const size_t n_end = strlen(expected);
+        assert_string_equal(ssmq_str_get(&text) + text.n_bytes - n_end, expected);
+        (void)snprintf(expected, sizeof expected, " %s", prompt.key);
+        assert_ids_at(&prompt.answer, 0, expected);
+        assert_int_equal(prompt.n_key_ids, prompt.answer.n);
+        /* With another key the word and all else stays. */
+        spec.has_wrong_key = true;
+        ssmq_prompt wrong = make(&spec);
+        ssmq_str other;
+        decoded(&wrong, &other);
+        assert_string_not_equal(wrong.key, prompt.key);
+        (void)snprintf(needle, sizeof needle, "\nOne of the special magic numbers for %s is: %s.\n",
+                       word, wrong.key);
+        assert_non_null(strstr(ssmq_str_get(&other), needle));
+        assert_null(strstr(ssmq_str_get(&other), prompt.key));
+        ssmq_str_free(&text);
+        ssmq_str_free(&other);
+        ssmq_prompt_free(&wrong);
+        ssmq_prompt_free(&prompt);
+    }
+}
+
+typedef struct chain {
+    char names[5][8];
+    char value[8];
+    const char *at[5]; /* of its statements in the text */
+} chain;
+
+/* Reads the chain that the text asks for, behind the solved example. */
+static void read_chain(chain *c, const char *text, const char *value) {
+    char line[64];
+    const char *begin = strstr(text, "RUL\n\n");
+    assert_non_null(begin);
+    (void)snprintf(line, sizeof line, " = %s\n", value);
+    const char *found = strstr(begin, line);
+    assert_non_null(found);
+    c->at[0] = found - strlen("VAR ABCDE");
+    assert_int_equal(sscanf(c->at[0], "VAR %5[A-Z] = %7s", c->names[0], c->value), 2);
+    for (int i = 1; i < 5; i++) {
+        (void)snprintf(line, sizeof line, " = VAR %s\n", c->names[i - 1]);
+        found = strstr(begin, line);
+        assert_non_null(found);
+        c->at[i] = found - strlen("VAR ABCDE");
+        assert_int_equal(sscanf(c->at[i], "VAR %5[A-Z] =", c->names[i]), 1);
+        assert_true(c->at[i] > c->at[i - 1]);
+    }
+}
+
+static void ruler_vt_is_a_chain(void **state) {
+    (void)state;
+    static const char question_begin[] =
+        "\nQuestion: Find all variables that are assigned the value";
+    for (int i = 0; i < 30; i++) {
+        char draw[16], answer[64];
+        (void)snprintf(draw, sizeof draw, "vt %d", i);
+        ssmq_prompt_spec spec = {.template_ = ssmq_template_find("ruler-vt-1"),
+                                 .n_tokens = 900,
+                                 .depth = 0.5,
+                                 .has_needle = true,
+                                 .draw = draw};
+        ssmq_prompt prompt = make(&spec);
+        assert_int_equal(prompt.prompt.n, 900);
+        ssmq_str text;
+        decoded(&prompt, &text);
+        chain right = {0}, other = {0};
+        read_chain(&right, ssmq_str_get(&text), prompt.key);
+        assert_string_equal(right.value, prompt.key);
+        (void)snprintf(answer, sizeof answer, " %s %s %s %s %s", right.names[0], right.names[1],
+                       right.names[2], right.names[3], right.names[4]);
+        assert_ids_at(&prompt.answer, 0, answer);
+        assert_int_equal(prompt.n_key_ids, prompt.answer.n);
+        assert_int_equal(prompt.n_characters, 25);
+        assert_ids_at(&prompt.prompt, (size_t)prompt.needle_at, "\nVAR");
+        /* Each name stands in its statement and, but the last, in the next: nowhere else. */
+        const char *end = ssmq_str_get(&text) + text.n_bytes;
+        for (int k = 0; k < 5; k++) {
+            int n = 0;
+            for (const char *at = ssmq_str_get(&text); (at = strstr(at, right.names[k])) != NULL;
+                 at++)
+                n++;
+            assert_int_equal(n, k < 4 ? 2 : 1);
+            assert_true(right.at[k] < end);
+        }
+        assert_non_null(strstr(right.at[4], question_begin));
+        /* Other names at the same places; the value stays. */
+        spec.has_wrong_key = true;
+        ssmq_prompt wrong = make(&spec);
+        ssmq_str changed;
+        decoded(&wrong, &changed);
+        read_chain(&other, ssmq_str_get(&changed), prompt.key);
+        assert_string_equal(wrong.key, prompt.key);
+        for (int k = 0; k < 5; k++) assert_null(strstr(ssmq_str_get(&changed), right.names[k]));
+        ssmq_str_free(&changed);
+        ssmq_prompt_free(&wrong);
+        /* Without needles nothing of it is left but the question's value. */
+        spec.has_wrong_key = false;
+        spec.has_needle = false;
+        wrong = make(&spec);
+        decoded(&wrong, &changed);
+        for (int k = 0; k < 5; k++) assert_null(strstr(ssmq_str_get(&changed), right.names[k]));
+        assert_int_equal(wrong.prompt.n, 900);
+        assert_int_equal(wrong.needle_at, -1);
+        assert_memory_equal(wrong.answer.ids, prompt.answer.ids,
+                            prompt.answer.n * sizeof *prompt.answer.ids);
+        ssmq_str_free(&changed);
+        ssmq_prompt_free(&wrong);
+        ssmq_str_free(&text);
+        ssmq_prompt_free(&prompt);
+    }
+}
+
+/* The first statement is where it is asked to be; with depth 1 all stand together at the end. */
+static void ruler_lengths_are_exact(void **state) {
+    (void)state;
+    static const char *const versions[] = {"ruler-niah-1", "ruler-vt-1"};
+    for (size_t v = 0; v < 2; v++) {
+        for (int64_t n = 600; n < 640; n++) {
+            for (int depth = 0; depth <= 4; depth++) {
+                const ssmq_prompt_spec spec = {.template_ = ssmq_template_find(versions[v]),
+                                               .n_tokens = n,
+                                               .depth = 0.25 * depth,
+                                               .has_needle = true,
+                                               .draw = "exact"};
+                ssmq_prompt prompt = make(&spec), again = make(&spec);
+                assert_int_equal(prompt.prompt.n, n);
+                assert_memory_equal(prompt.prompt.ids, again.prompt.ids,
+                                    (size_t)n * sizeof *prompt.prompt.ids);
+                const size_t n_intro = count_of(spec.template_->intro);
+                assert_ids_at(&prompt.prompt, 0, spec.template_->intro);
+                if (depth == 0) assert_int_equal(prompt.needle_at, n_intro);
+                ssmq_prompt_free(&again);
+                ssmq_prompt_free(&prompt);
+            }
+        }
+    }
 }
 
 static int open_demo(void **state) {
@@ -351,6 +528,9 @@ int main(void) {
         cmocka_unit_test(answers_hold_the_key_first),
         cmocka_unit_test(too_short_names_the_least_length),
         cmocka_unit_test(templates_have_names_and_hashes),
+        cmocka_unit_test(ruler_niah_is_the_published_text),
+        cmocka_unit_test(ruler_vt_is_a_chain),
+        cmocka_unit_test(ruler_lengths_are_exact),
     };
     return cmocka_run_group_tests_name("prompt", tests, open_demo, close_demo);
 }

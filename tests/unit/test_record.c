@@ -219,8 +219,8 @@ static void samples_round_trip(void **state) {
     ssmq_str_init(&text, 1 << 20);
     for (size_t i = 0; i < 257; i++) values[i] = random_f64(&rng);
     for (size_t i = 0; i < ssmq_series_count(); i++) {
-        assert_int_equal(
-            ssmq_samples_add(&samples, ssmq_series_name(i), values, 257 - i * 12, &err), SSMQ_OK);
+        assert_int_equal(ssmq_samples_add(&samples, ssmq_series_name(i), values, 257 - i * 5, &err),
+                         SSMQ_OK);
         assert_non_null(ssmq_series_unit(ssmq_series_name(i)));
         assert_non_null(ssmq_series_doc(ssmq_series_name(i)));
     }
@@ -299,7 +299,8 @@ static void text_round_trip(void **state) {
         if (parse_record(&by_json, ssmq_str_get(&text), &err) != SSMQ_OK) fail_msg("%s", err.text);
         assert_memory_equal(&back, &by_json, sizeof back);
     }
-    assert_true(n_read > 300);
+    /* Of the bytes, most are of names, which may not change: a tenth is enough to compare. */
+    assert_true(n_read > 100);
     ssmq_str_free(&text);
 }
 

@@ -186,7 +186,7 @@ static void cube_places(void **state) {
     assert_int_equal(n_filled, n_rows);
     assert_true(n_filled > 4);
     read_numbers(file, "/ppl", 5, dims, cells, CELLS);
-    assert_true(dims[0] == 3 && dims[1] == 3 && dims[2] == 2 && dims[3] == 4 && dims[4] == 1);
+    assert_true(dims[0] == 5 && dims[1] == 3 && dims[2] == 2 && dims[3] == 4 && dims[4] == 1);
     read_numbers(file, "/accuracy", 4, dims, cells, CELLS);
     read_numbers(file, "/profile_status", 5, dims, cells, CELLS);
     /* Row 14 (bf16 is precision 0) is an oom: 14 / 3 % 3 = 1, context 2048. */
@@ -257,7 +257,7 @@ static herr_t check_scales(hid_t root, const char *name, const H5L_info_t *info,
 static void axes_have_scales(void **state) {
     (void)state;
     static const char *const groups[] = {"/", "/table", "/samples/nll_window"};
-    static const size_t counts[] = {6 + 4 + 6 + 9 + 14 + 18, 4, 4};
+    static const size_t counts[] = {6 + 5 + 9 + 9 + 14 + 18 + 12, 4, 4};
     write_rows(path, 40, 40);
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     for (size_t i = 0; i < 3; i++) {

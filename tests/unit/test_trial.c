@@ -461,7 +461,7 @@ static void every_failure_has_its_record(void **state) {
         {NULL, SSMQ_TASK_PPL, 101, "skipped",
          "100 tokens hold no window to score: protocol disjoint, seq_len 101, stride -1, "
          "batch_size 2"},
-        {NULL, SSMQ_N_TASKS, 16, "internal", "trial of an unknown task 4"},
+        {NULL, SSMQ_N_TASKS, 16, "internal", "trial of an unknown task 5"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         run r;

@@ -164,12 +164,16 @@ SSMQ_MUST_USE ssmq_status cpu_norm(cpu_engine *e, const float *weight, const int
                                    int64_t rows, const char *place, ssmq_err *err);
 void cpu_gated_norm(cpu_engine *e, const cpu_layer *layer, int64_t rows);
 
-/* conv.c: xbc and dt of a segment of T tokens a sequence; moves the conv state on. */
+/* conv.c: xbc and dt of a segment of T tokens a sequence; moves the conv state on.
+ * scan.c, step.c: y of a segment, or of one token; move the recurrent state on. */
 void cpu_conv(cpu_engine *e, int64_t layer_idx, int64_t T);
-
-/* scan.c, step.c: y of a segment, or of one token; move the recurrent state on. */
 void cpu_scan(cpu_engine *e, int64_t layer_idx, int64_t T);
 void cpu_step(cpu_engine *e, int64_t layer_idx);
+
+/* state.c: rounds all states as their type stores them after a call; read_state, write_state. */
+void cpu_store_state(cpu_engine *e);
+void cpu_read_state(const cpu_engine *e, int64_t layer_idx, float *ssm, float *conv);
+void cpu_write_state(cpu_engine *e, int64_t layer_idx, const float *ssm, const float *conv);
 
 /* forward.c: tokens [B, T] with row stride `stride` through all layers into the residual.
  * Fails: NUMERIC. */

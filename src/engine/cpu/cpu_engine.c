@@ -49,9 +49,6 @@ static ssmq_status supports_cpu(ssmq_engine *engine, const ssmq_shape *shape, co
         return SSMQ_FAIL(err, SKIP, "quantized activations need quantized weights");
     }
     SSMQ_TRY(check_sums(shape, p, err));
-    if (p->state_dtype != SSMQ_F32) {
-        return SSMQ_FAIL(err, SKIP, "the CPU engine keeps the recurrent state in fp32");
-    }
     return ssmq_spec_check(spec, shape, err);
 }
 
@@ -134,6 +131,7 @@ static ssmq_status run_prefill(cpu_engine *e, const ssmq_prefill *call, ssmq_err
         }
         e->state.position += T;
     }
+    cpu_store_state(e);
     return SSMQ_OK;
 }
 
@@ -168,6 +166,7 @@ static ssmq_status decode_step(cpu_engine *e, const ssmq_decode *call, int64_t s
     }
     SSMQ_TRY(cpu_head(e, &want, err));
     e->state.position++;
+    cpu_store_state(e);
     for (int64_t b = 0; b < B; b++) {
         const int64_t at = b * call->n_steps + step;
         call->argmax[at] = tokens[b];
@@ -195,6 +194,27 @@ static ssmq_status decode_cpu(ssmq_engine *engine, const ssmq_decode *call, ssmq
         step_start_ns = now_ns;
     }
     e->last_call_ns = ssmq_now_ns() - start_ns;
+    return SSMQ_OK;
+}
+
+static ssmq_status check_state_call(const cpu_engine *e, int64_t layer_idx, ssmq_err *err) {
+    SSMQ_TRY(check_ready(e, err));
+    SSMQ_CHECK(!e->is_reused && layer_idx >= 0 && layer_idx < e->shape.L, err);
+    return SSMQ_OK;
+}
+
+static ssmq_status read_state_cpu(ssmq_engine *engine, int64_t layer_idx, float *ssm, float *conv,
+                                  ssmq_err *err) {
+    SSMQ_TRY(check_state_call(self(engine), layer_idx, err));
+    cpu_read_state(self(engine), layer_idx, ssm, conv);
+    return SSMQ_OK;
+}
+
+static ssmq_status write_state_cpu(ssmq_engine *engine, int64_t layer_idx, int64_t position,
+                                   const float *ssm, const float *conv, ssmq_err *err) {
+    SSMQ_TRY(check_state_call(self(engine), layer_idx, err));
+    cpu_write_state(self(engine), layer_idx, ssm, conv);
+    self(engine)->state.position = position;
     return SSMQ_OK;
 }
 
@@ -280,6 +300,8 @@ const ssmq_engine_api ssmq_engine_cpu = {
     .reset = reset_cpu,
     .prefill = prefill_cpu,
     .decode = decode_cpu,
+    .read_state = read_state_cpu,
+    .write_state = write_state_cpu,
     .take_stats = take_stats_cpu,
     .alive = alive_cpu,
     .close = close_cpu,

@@ -211,6 +211,13 @@ static ssmq_status supports_cuda(ssmq_engine *engine, const ssmq_shape *shape,
     const cuda_engine *e = self(engine);
     const ssmq_precision *p = &spec->precision;
     SSMQ_TRY(supports_formats(e, p, err));
+    if (p->state_format != SSMQ_FORMAT_FLOAT || p->state_is_stochastic) {
+        return SSMQ_FAIL(err, SKIP,
+                         "the CUDA engine stores the recurrent state in fp32, fp16 or bf16 rounded "
+                         "to nearest, not in %s rounded %s",
+                         ssmq_precision_state_name(p),
+                         p->state_is_stochastic ? "stochastically" : "to nearest");
+    }
     SSMQ_TRY(supports_sums(shape, p, err));
     SSMQ_TRY(supports_modules(shape, spec, err));
     if (e->device.major < BF16_MAJOR && (p->dtype == SSMQ_BF16 || p->state_dtype == SSMQ_BF16)) {
@@ -428,6 +435,25 @@ static ssmq_status decode_cuda(ssmq_engine *engine, const ssmq_decode *call, ssm
     return end_call(e, 1, B, err);
 }
 
+static ssmq_status begin_state_call(cuda_engine *e, int64_t layer_idx, ssmq_err *err) {
+    SSMQ_CHECK(e->is_ready && layer_idx >= 0 && layer_idx < e->shape.L, err);
+    CUDA_TRY(cudaSetDevice(e->device_idx), err);
+    return SSMQ_OK;
+}
+
+static ssmq_status read_state_cuda(ssmq_engine *engine, int64_t layer_idx, float *ssm, float *conv,
+                                   ssmq_err *err) {
+    SSMQ_TRY(begin_state_call(self(engine), layer_idx, err));
+    return cuda_read_state(self(engine), layer_idx, ssm, conv, err);
+}
+
+static ssmq_status write_state_cuda(ssmq_engine *engine, int64_t layer_idx, int64_t position,
+                                    const float *ssm, const float *conv, ssmq_err *err) {
+    SSMQ_TRY(begin_state_call(self(engine), layer_idx, err));
+    self(engine)->position = position;
+    return cuda_write_state(self(engine), layer_idx, ssm, conv, err);
+}
+
 /* ---- what it says of itself ---- */
 
 static void take_stats_cuda(ssmq_engine *engine, ssmq_engine_stats *out) {
@@ -517,6 +543,8 @@ const ssmq_engine_api ssmq_engine_cuda = {
     .reset = reset_cuda,
     .prefill = prefill_cuda,
     .decode = decode_cuda,
+    .read_state = read_state_cuda,
+    .write_state = write_state_cuda,
     .take_stats = take_stats_cuda,
     .alive = alive_cuda,
     .close = close_cuda,

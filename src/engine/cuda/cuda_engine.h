@@ -8,6 +8,7 @@
 #include "engine/cuda/gemm.h"
 #include "engine/cuda/layout.h"
 #include "engine/cuda/nvml.h"
+#include "engine/device.h"
 #include "engine/reuse.h"
 
 #ifdef __cplusplus
@@ -67,7 +68,7 @@ typedef struct cuda_engine {
     cuda_state state;
     cuda_buffers buffers;
     cuda_staging staging;
-    int64_t position; /* of the host: as *state.position */
+    int64_t position; /* tokens that every sequence has consumed; *state.position or K less */
     cuda_graph graphs[CUDA_MAX_GRAPHS];
     int n_graphs;
     cuda_stage_clock stages;
@@ -121,6 +122,13 @@ typedef struct cuda_fault_words {
 } cuda_fault_words;
 SSMQ_MUST_USE ssmq_status cuda_check_faults(cuda_engine *e, const cuda_fault_words *words,
                                             ssmq_err *err);
+
+/* state.c: read_state and write_state of the table, for a layer that is there, an extent that is
+ * ready, and e->position where it is to be. They wait for the device.  Fails: DEVICE. */
+SSMQ_MUST_USE ssmq_status cuda_read_state(cuda_engine *e, int64_t layer_idx, float *ssm,
+                                          float *conv, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status cuda_write_state(cuda_engine *e, int64_t layer_idx, const float *ssm,
+                                           const float *conv, ssmq_err *err);
 
 /* stage.c: times of stages, where the extent asks for them. A graph begins with cuda_stage_begin()
  * and every stage in it ends with cuda_stage_end(); after its run, cuda_stages_collect() waits and

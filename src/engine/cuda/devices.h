@@ -3,7 +3,7 @@
 #ifndef SSMQ_ENGINE_CUDA_DEVICES_H
 #define SSMQ_ENGINE_CUDA_DEVICES_H
 
-#include "engine/engine.h"
+#include "engine/device.h"
 
 #ifdef __cplusplus
 extern "C" {

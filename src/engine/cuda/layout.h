@@ -31,7 +31,7 @@ typedef struct cuda_weights {
 typedef struct cuda_state {
     char *ssm;         /* ST [L, B, H, P, N] */
     char *ring;        /* CT [L, B, K, conv_dim], see cuda.h */
-    int64_t *position; /* tokens that every sequence has consumed */
+    int64_t *position; /* tokens that every sequence has consumed, or K more; see state.c */
 } cuda_state;
 
 /* What the sampling kernel reads and moves on. */

@@ -4,6 +4,8 @@
  *     key      = hash of the tokens so far, in order
  *     argmax   = key mod V, its logit 2, all other logits in [0, 1)
  *     nll      = 1 + 4 u with u in [0, 1) from a hash of key and target
+ *     state    of every layer: the key in four numbers, then hashes of key, layer and place;
+ * written, the key is taken from there
  *
  * Script: comma-separated faults, each KIND[@CONDITION...]; all its conditions must hold.
  *     skip        supports() and load() answer SKIP; takes precision= only
@@ -34,6 +36,9 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "engine/null/script.h"
+
+/* A key as numbers of a state. */
+enum { KEY_PARTS = 4, KEY_PART_BITS = 16, KEY_PART_MASK = 0xffff };
 
 typedef struct null_engine {
     ssmq_engine base;
@@ -262,6 +267,47 @@ static ssmq_status decode_null(ssmq_engine *engine, const ssmq_decode *call, ssm
     return SSMQ_OK;
 }
 
+/* The key of sequence b as the first numbers of its state, and numbers from a hash after them. */
+static ssmq_status read_state_null(ssmq_engine *engine, int64_t layer_idx, float *ssm, float *conv,
+                                   ssmq_err *err) {
+    const null_engine *e = (const null_engine *)engine;
+    const ssmq_shape *s = &e->shape;
+    const int64_t n_ssm = s->H * s->P * s->N, n_conv = (s->K - 1) * s->conv_dim;
+    SSMQ_TRY(check_lost(e, err));
+    SSMQ_CHECK(e->extent.n_sequences >= 1 && layer_idx >= 0 && layer_idx < s->L, err);
+    SSMQ_CHECK(n_ssm >= KEY_PARTS, err);
+    for (int64_t b = 0; b < e->extent.n_sequences; b++) {
+        const uint64_t key = mix(e->keys[b], (uint64_t)layer_idx);
+        for (int64_t i = 0; i < n_ssm; i++) ssm[b * n_ssm + i] = unit_of(mix(key, (uint64_t)i));
+        for (int64_t i = 0; i < n_conv; i++) conv[b * n_conv + i] = unit_of(mix(~key, (uint64_t)i));
+        for (int i = 0; i < KEY_PARTS; i++) {
+            ssm[b * n_ssm + i] = (float)(e->keys[b] >> i * KEY_PART_BITS & KEY_PART_MASK);
+        }
+    }
+    return SSMQ_OK;
+}
+
+static ssmq_status write_state_null(ssmq_engine *engine, int64_t layer_idx, int64_t position,
+                                    const float *ssm, const float *conv, ssmq_err *err) {
+    null_engine *e = (null_engine *)engine;
+    const ssmq_shape *s = &e->shape;
+    const int64_t n_ssm = s->H * s->P * s->N;
+    (void)conv;
+    SSMQ_TRY(check_lost(e, err));
+    SSMQ_CHECK(e->extent.n_sequences >= 1 && layer_idx >= 0 && layer_idx < s->L, err);
+    SSMQ_CHECK(n_ssm >= KEY_PARTS, err);
+    e->n_context = position;
+    for (int64_t b = 0; b < e->extent.n_sequences; b++) {
+        e->keys[b] = 0;
+        for (int i = 0; i < KEY_PARTS; i++) {
+            const float part = ssm[b * n_ssm + i];
+            SSMQ_CHECK(part >= 0.0f && part <= (float)KEY_PART_MASK, err);
+            e->keys[b] |= (uint64_t)part << i * KEY_PART_BITS;
+        }
+    }
+    return SSMQ_OK;
+}
+
 /* What a real engine would at least hold; nothing is allocated for it. */
 static void take_stats_null(ssmq_engine *engine, ssmq_engine_stats *out) {
     const null_engine *e = (const null_engine *)engine;
@@ -304,6 +350,8 @@ const ssmq_engine_api ssmq_engine_null = {
     .reset = reset_null,
     .prefill = prefill_null,
     .decode = decode_null,
+    .read_state = read_state_null,
+    .write_state = write_state_null,
     .take_stats = take_stats_null,
     .alive = alive_null,
     .close = close_null,
