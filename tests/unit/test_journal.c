@@ -17,7 +17,6 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -412,8 +411,8 @@ static void refuses(void **state) {
     ssmq_journal_close(NULL);
 }
 
-/* Reading must keep up: lines of one trial, repeated to 20,000 finished trials. */
-static void replay_is_fast(void **state) {
+/* Lines of one trial, repeated to 20,000 finished trials; how fast, e2e_scale asks. */
+static void replay_of_many(void **state) {
     (void)state;
     enum { N = 20000 };
     char path[SSMQ_PATH_BYTES];
@@ -437,13 +436,9 @@ static void replay_is_fast(void **state) {
     }
     path_of(path, "journal.1.jsonl");
     write_file("journal.1.jsonl", ssmq_str_get(&all), all.n_bytes);
-    int64_t begin_ns = ssmq_now_ns();
     ssmq_replay replay = replay_all();
-    double seconds = (double)(ssmq_now_ns() - begin_ns) * 1e-9;
-    print_message("%d trials, %zu MB: %.3f s\n", N, all.n_bytes / 1000000, seconds);
     assert_int_equal(replay.n_entries, N);
     assert_int_equal(replay.n_bad_lines, 0);
-    assert_true(seconds < 0.6);
     ssmq_replay_free(&replay);
     ssmq_free(line);
     ssmq_str_free(&all);
@@ -455,7 +450,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(line_form),           CASE(torn_tails), CASE(bit_flips),     CASE(get_reads_back),
         CASE(replay_merges_ranks), CASE(full_disk),  CASE(second_writer), CASE(refuses),
-        CASE(replay_is_fast),
+        CASE(replay_of_many),
     };
 #undef CASE
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,6 @@
 
 #include <cmocka.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "sched/sched.h"
@@ -410,8 +409,9 @@ static void broken_invariants_panic(void **state) {
     }
 }
 
-/* 100,000 trials in well under 50 us each, with a trial lost now and then. */
-static void is_fast(void **state) {
+/* 100,000 trials, with a rank lost now and then; what the scheduler takes a trial, `ssmq plan
+ * --simulate` says. */
+static void many_trials_and_lost_ranks(void **state) {
     (void)state;
     enum { N = 100000, RANKS = 64 };
     ssmq_sched_trial *trials = NULL;
@@ -423,7 +423,6 @@ static void is_fast(void **state) {
         trials[i] = (ssmq_sched_trial){ssmq_rng_f64(&rng), 0.1, (uint32_t)ssmq_rng_below(&rng, 999),
                                        (uint32_t)ssmq_rng_below(&rng, 99)};
     }
-    int64_t begin_ns = ssmq_now_ns();
     assert_int_equal(ssmq_sched_open(&sched, trials, N, RANKS, SSMQ_ORDER_COST, &err), SSMQ_OK);
     size_t n_finished = 0;
     for (int rank = 0; n_finished < N; rank = (rank + 1) % RANKS) {
@@ -439,9 +438,10 @@ static void is_fast(void **state) {
         assert_true(ssmq_sched_finished(sched, rank, trial, ssmq_rng_f64(&rng), 0.1));
         n_finished++;
     }
-    double us = (double)(ssmq_now_ns() - begin_ns) * 1e-3 / N;
-    print_message("%.2f us a trial\n", us);
-    assert_true(us < 50.0);
+    ssmq_sched_state end;
+    ssmq_sched_get(sched, &end);
+    assert_int_equal(ssmq_sched_next(sched, 0), -1);
+    assert_true(end.n_ranks_alive >= 8);
     ssmq_sched_close(sched);
     ssmq_free(trials);
 }
@@ -451,7 +451,7 @@ int main(void) {
         cmocka_unit_test(random_failures),         cmocka_unit_test(stays_with_class),
         cmocka_unit_test(long_trials_do_not_wait), cmocka_unit_test(learns_from_durations),
         cmocka_unit_test(lost_trial_comes_back),   cmocka_unit_test(refuses_bad_input),
-        cmocka_unit_test(broken_invariants_panic), cmocka_unit_test(is_fast),
+        cmocka_unit_test(broken_invariants_panic), cmocka_unit_test(many_trials_and_lost_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
