@@ -133,9 +133,7 @@ static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
     ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, SSMQ_NEEDS_DEVICE, err);
     SSMQ_TRY(ssmq_comm_agree(s->comm, status, err));
     SSMQ_TRY(compare_inputs(s, err));
-    if (status == SSMQ_OK) {
-        status = ssmq_grid_init(&s->grid, &s->config, &s->loaded.inputs, err);
-    }
+    status = ssmq_grid_init(&s->grid, &s->config, &s->loaded.inputs, err);
     const char *only = ssmq_args_get(&s->args, "only");
     if (status == SSMQ_OK && only == NULL) s->selected = s->grid;
     if (status == SSMQ_OK && only != NULL) {

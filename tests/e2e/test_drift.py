@@ -2,33 +2,19 @@
 """Drift of the demo on the CPU engine: the record's numbers against NumPy over the arrays of
 results.h5, the null check, half-lives against the checkpoint, and the figure. Needs the packages of
 analysis/requirements.txt: the Python of .venv, where there is one; skipped without them."""
+from analysis_python import ROOT  # before the packages that it finds
+
 import json
-import os
 import pathlib
-import sys
+import tempfile
+import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv"
-if (VENV / "bin/python").exists() and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
-    python = str(VENV / "bin/python")
-    os.execv(python, [python, "-B", *sys.argv])
-try:
-    import h5py
-    import matplotlib  # noqa: F401
-    import numpy as np
-    import xarray as xr
-except ImportError as missing:
-    print(f"skipped: {missing}; python3 -m venv .venv, then pip install -r "
-          "analysis/requirements.txt")
-    sys.exit(77)
+import h5py
+import numpy as np
+import xarray as xr
 
-import tempfile  # noqa: E402 - after the change of Python
-import unittest  # noqa: E402
-
-from sweep_support import SweepTest, records  # noqa: E402
-
-sys.path.insert(0, str(ROOT / "analysis"))
-from ssmq_plots import drift, results, style  # noqa: E402
+from sweep_support import SweepTest, records
+from ssmq_plots import drift, results, style
 
 STEPS, B, L, H = [128, 256, 384], 2, 8, 8
 T_4 = 2.7764451051977944  # 97.5 % point of Student's t with 3 * 2 - 2 degrees of freedom

@@ -2,34 +2,20 @@
 """Every statistic against NumPy (oracle_stats.py), from the NLL and logits that the engine itself
 handed out (tests/support/tap.c), to 1e-12 relative; differences of probabilities, which are small
 numbers from large ones, and of NLLs to 1e-14. Needs the packages of analysis/requirements.txt."""
+from analysis_python import ROOT  # before the packages that it finds
+
+import json
+import math
 import os
 import pathlib
-import sys
+import subprocess
+import tempfile
+import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv"
-if (VENV / "bin/python").exists() and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
-    python = str(VENV / "bin/python")
-    os.execv(python, [python, "-B", *sys.argv])
-try:
-    import h5py  # noqa: F401 - of analysis/
-    import matplotlib  # noqa: F401
-    import numpy as np
-except ImportError as missing:
-    print(f"skipped: {missing}; python3 -m venv .venv, then pip install -r "
-          "analysis/requirements.txt")
-    sys.exit(77)
+import numpy as np
 
-import json  # noqa: E402 - after the change of Python
-import math  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
-import unittest  # noqa: E402
-
-import oracle_stats as oracle  # noqa: E402
-
-sys.path.insert(0, str(ROOT / "analysis"))
-from ssmq_plots import paired, sensitivity  # noqa: E402
+import oracle_stats as oracle
+from ssmq_plots import paired, sensitivity
 
 TAP = pathlib.Path(os.environ.get("SSMQ_BUILD", ROOT / "build/dev")) / "tests/e2e/tap"
 V = 4096

@@ -2,45 +2,33 @@
 """analysis/make_plots.py on a run of the null engine, and the readers that results.h5 is made for.
 What is drawn is compared with metrics.jsonl, which no plot reads. Needs the packages of
 analysis/requirements.txt: the Python of .venv, where there is one; skipped without them."""
+from analysis_python import ROOT  # before the packages that it finds
+
+import contextlib
+import io
+import math
 import os
 import pathlib
+import shutil
+import struct
+import subprocess
 import sys
+import tempfile
+import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv"
-if (VENV / "bin/python").exists() and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
-    python = str(VENV / "bin/python")
-    os.execv(python, [python, "-B", *sys.argv])
-try:
-    import h5netcdf  # noqa: F401 - xarray's engines
-    import h5py
-    import matplotlib  # noqa: F401
-    import netCDF4  # noqa: F401
-    import numpy as np
-    import pandas as pd
-    import xarray as xr
-except ImportError as missing:
-    print(f"skipped: {missing}; python3 -m venv .venv, then pip install -r "
-          "analysis/requirements.txt")
-    sys.exit(77)
+import h5py
+import numpy as np
+import pandas as pd
+import xarray as xr
 
-import contextlib  # noqa: E402 - after the change of Python
-import io  # noqa: E402
-import math  # noqa: E402
-import shutil  # noqa: E402
-import struct  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
-import unittest  # noqa: E402
+from sweep_support import SweepTest, records
+from ssmq_plots import memory, pareto, paired, passkey, position, ppl, results, style, throughput
 
-from sweep_support import SweepTest, records  # noqa: E402
-
-sys.path.insert(0, str(ROOT / "analysis"))
-from ssmq_plots import memory, pareto, paired, passkey, position, ppl, results, style, throughput  # noqa: E402
-
-FIGURES = {**ppl.FIGURES, **position.FIGURES, **pareto.FIGURES, **passkey.FIGURES, **throughput.FIGURES, **memory.FIGURES}
+FIGURES = {**ppl.FIGURES, **position.FIGURES, **pareto.FIGURES, **passkey.FIGURES,
+           **throughput.FIGURES, **memory.FIGURES}
 NAMES = ["ppl.png", "position.png", "pareto.png", "passkey.png", "passkey_depth.png",
-         "passkey_paired.png", "prefill_throughput.png", "decode_throughput.png", "prefill_memory.png", "decode_memory.png"]
+         "passkey_paired.png", "prefill_throughput.png", "decode_throughput.png",
+         "prefill_memory.png", "decode_memory.png"]
 TASK_OF = {"ppl.png": "ppl", "passkey.png": "passkey", "passkey_depth.png": "passkey"}
 VALUES = {"ppl.png": "ppl", "passkey.png": "accuracy",
           "prefill_throughput.png": "prefill_tokens_per_s",

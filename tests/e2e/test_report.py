@@ -2,34 +2,21 @@
 """analysis/make_report.py, and the figures fidelity.png and pareto.png, on a small run of the demo:
 what they say is compared with metrics.jsonl, which neither reads, and with what is computed here.
 Needs the packages of analysis/requirements.txt."""
-import os
+from analysis_python import ROOT  # before the packages that it finds
+
+import math
 import pathlib
+import shutil
+import subprocess
 import sys
+import tempfile
+import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv"
-if (VENV / "bin/python").exists() and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
-    python = str(VENV / "bin/python")
-    os.execv(python, [python, "-B", *sys.argv])
-try:
-    import h5py
-    import matplotlib  # noqa: F401
-    import numpy as np
-except ImportError as missing:
-    print(f"skipped: {missing}; python3 -m venv .venv, then pip install -r "
-          "analysis/requirements.txt")
-    sys.exit(77)
+import h5py
+import numpy as np
 
-import math  # noqa: E402 - after the change of Python
-import shutil  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
-import unittest  # noqa: E402
-
-from sweep_support import SweepTest, records  # noqa: E402
-
-sys.path.insert(0, str(ROOT / "analysis"))
-from ssmq_plots import (fidelity, paired, pareto, position, report, results,  # noqa: E402
+from sweep_support import SweepTest, records
+from ssmq_plots import (fidelity, paired, pareto, position, report, results,
                         sensitivity, style, tables, verdict)
 
 GRID = ["--config", "configs/smoke.yaml", "--set", "model.device=cpu", "--set", "model.threads=1",

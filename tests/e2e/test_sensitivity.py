@@ -2,35 +2,22 @@
 """The ranking of projections and the plan of bits: against numbers computed here from the records,
 against a plan that is run, and on checkpoints whose weak spot is known because it was put there.
 SSMQ_PLANTED_SEEDS=20 plants twenty. Needs the packages of analysis/requirements.txt."""
+from analysis_python import ROOT  # before the packages that it finds
+
 import json
 import os
-import pathlib
+import random
+import shutil
+import struct
+import subprocess
 import sys
+import unittest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-VENV = ROOT / ".venv"
-if (VENV / "bin/python").exists() and pathlib.Path(sys.prefix).resolve() != VENV.resolve():
-    python = str(VENV / "bin/python")
-    os.execv(python, [python, "-B", *sys.argv])
-try:
-    import h5py
-    import matplotlib  # noqa: F401
-    import numpy as np
-except ImportError as missing:
-    print(f"skipped: {missing}; python3 -m venv .venv, then pip install -r "
-          "analysis/requirements.txt")
-    sys.exit(77)
+import h5py
+import numpy as np
 
-import random  # noqa: E402 - after the change of Python
-import shutil  # noqa: E402
-import struct  # noqa: E402
-import subprocess  # noqa: E402
-import unittest  # noqa: E402
-
-from sweep_support import SweepTest, records  # noqa: E402
-
-sys.path.insert(0, str(ROOT / "analysis"))
-from ssmq_plots import results, sensitivity  # noqa: E402
+from sweep_support import SweepTest, records
+from ssmq_plots import results, sensitivity
 
 SMALL = ["--config", "configs/sensitivity.yaml", "--set", "model.device=cpu", "--set",
          "sweep.precisions=[bf16, w4a4]", "--set", "ppl.seq_len=[256]", "--set",
