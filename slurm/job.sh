@@ -15,11 +15,11 @@ readonly EXIT_FAILURE=1 EXIT_USAGE=2 EXIT_TRIALS=3 EXIT_RESUMABLE=4
 # shellcheck source=slurm/env.sh
 . slurm/env.sh
 
-readonly name=${ssmq_job:?} is_batch=${ssmq_is_batch:?}
+readonly job_name=${ssmq_job:?} is_batch=${ssmq_is_batch:?}
 
 # Whoever listened may be gone: a closed terminal, a tee that Ctrl-C ended.
 say() {
-    echo "$name: $*" >&2 || true
+    echo "$job_name: $*" >&2 || true
 }
 
 build() {
@@ -110,7 +110,7 @@ prepare() {
 
 # Trials that the run of this job has finished so far.
 count_finished() {
-    cat "$runs/$name-job$SLURM_JOB_ID"/journal.*.jsonl 2>/dev/null | grep -c '"finished"' || true
+    cat "$runs/$job_name-job$SLURM_JOB_ID"/journal.*.jsonl 2>/dev/null | grep -c '"finished"' || true
 }
 
 # The sweep, and again after a death that was not its first word.
@@ -152,7 +152,7 @@ go_back_into_queue() {
         say "stopped early; the job goes back into the queue and resumes $1"
         scontrol requeue "$SLURM_JOB_ID"
     else
-        say "stopped early; this goes on: bash slurm/$name.sh --resume $1"
+        say "stopped early; this goes on: bash slurm/$job_name.sh --resume $1"
     fi
 }
 
@@ -170,7 +170,7 @@ ssmq_run_job() {
     fi
     # A requeued job is the same job: it finds its run by its name.
     if [ "$is_batch" -eq 1 ] && [ $names_run -eq 0 ]; then
-        defaults+=(--run-id "$name-job$SLURM_JOB_ID")
+        defaults+=(--run-id "$job_name-job$SLURM_JOB_ID")
     fi
     if command -v mpirun >/dev/null 2>&1; then
         launch=(mpirun -np "$n_ranks")
