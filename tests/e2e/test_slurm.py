@@ -124,6 +124,14 @@ class SlurmTest(unittest.TestCase):
         self.assertNotIn(process.returncode, (0, 2, 3, 4), out + err)
         self.assertNotIn("goes on", err)
 
+    def test_finds_a_python(self):
+        """With .venv there nobody asks; job.sh must not stand in the way of env.sh."""
+        text = "set -eu; ssmq_job=week1 ssmq_is_batch=0; . slurm/job.sh; ssmq_env_python"
+        done = subprocess.run(["bash", "-c", text], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertRegex(done.stdout, "^python3")
+
     def test_phase1_takes_its_own_configuration(self):
         out, _ = self.run_script(["--dry-run", "--only", "scope=all and task=passkey"],
                                  self.environment(), script="phase1.sh")
