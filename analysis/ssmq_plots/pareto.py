@@ -73,6 +73,8 @@ def draw(run):
                   markeredgewidth=0.4, zorder=4 if point.is_whole else 3)
     axis.step([p.bits for p in best], [p.delta for p in best], where="post", color=style.INK,
               linestyle="--", linewidth=0.8, zorder=2)
+    # Long labels of tiny numbers would push the axis' name off the figure.
+    axis.ticklabel_format(axis="y", scilimits=(-2, 4))
     sizes = sorted(abs(p.delta) for p in found if p.delta != 0)
     if sizes and sizes[-1] > 30 * sizes[0]:
         axis.set_yscale("symlog", linthresh=10.0 ** math.floor(math.log10(sizes[len(sizes) // 2])))

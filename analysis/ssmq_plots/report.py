@@ -84,8 +84,8 @@ def perplexity(run):
     return "\n\n".join([
         table(["protocol", "seq_len", "stride", "precision", "scope", "tokens", "windows",
                "perplexity (95 %)", "added NLL (nat a token, 95 %)", "ratio (95 %)"], rows),
-        "Intervals of perplexity: exp of 1.96 standard errors of the mean NLL, windows as units; of "
-        "the differences: bootstrap of the windows' paired differences. All rows of one protocol, "
+        "Intervals of perplexity: exp of 1.96 standard errors of the mean NLL, windows as units "
+        "(of stream: calls); of the differences: bootstrap of the windows' paired differences. All rows of one protocol, "
         "window and seed score the same tokens."])
 
 

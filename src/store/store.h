@@ -20,7 +20,8 @@ typedef struct ssmq_fact {
 /* Rows come one at a time, so that memory does not grow with the run. */
 typedef struct ssmq_store_rows {
     size_t n_rows;
-    /* Row i in the order of the file.  samples belong to the caller of get. */
+    /* Row i in the order of the file; asked for once each, in that order. samples belong to the
+     * caller. */
     ssmq_status (*get)(void *context, size_t i, ssmq_record *record, ssmq_samples *samples,
                        ssmq_err *err);
     void *context;
