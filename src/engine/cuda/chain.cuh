@@ -50,6 +50,14 @@ struct launch_shape {
     size_t shared_bytes;
 };
 
+/* All of a pass that launch_chained() reads, for launchers that belong to no layer. */
+static inline cuda_pass chain_pass(cudaStream_t stream, bool is_chained) {
+    cuda_pass p = {};
+    p.stream = stream;
+    p.is_chained = is_chained;
+    return p;
+}
+
 /* Launches a kernel that calls wait_for_predecessor(). */
 template <typename... Parameters, typename... Arguments>
 static ssmq_status launch_chained(void (*kernel)(Parameters...), const launch_shape &shape,

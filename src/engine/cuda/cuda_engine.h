@@ -123,6 +123,10 @@ typedef struct cuda_fault_words {
 SSMQ_MUST_USE ssmq_status cuda_check_faults(cuda_engine *e, const cuda_fault_words *words,
                                             ssmq_err *err);
 
+/* state.c: a layer's recurrent state, ST [B, H, P, N], and its ring, CT [B, K, conv_dim], on the
+ * device. */
+char *cuda_layer_state(const cuda_engine *e, int64_t layer_idx);
+char *cuda_layer_ring(const cuda_engine *e, int64_t layer_idx);
 /* state.c: read_state and write_state of the table, for a layer that is there, an extent that is
  * ready, and e->position where it is to be. They wait for the device.  Fails: DEVICE. */
 SSMQ_MUST_USE ssmq_status cuda_read_state(cuda_engine *e, int64_t layer_idx, float *ssm,

@@ -36,18 +36,6 @@ static cuda_pass pass_of(const cuda_engine *e, int64_t layer_idx, int64_t T) {
     return p;
 }
 
-static void *state_of(const cuda_engine *e, int64_t layer_idx) {
-    const ssmq_shape *s = &e->shape;
-    const int64_t size = (int64_t)ssmq_dtype_bytes(e->spec.precision.state_dtype);
-    return e->state.ssm + layer_idx * e->extent.n_sequences * s->H * s->P * s->N * size;
-}
-
-static void *ring_of(const cuda_engine *e, int64_t layer_idx) {
-    const ssmq_shape *s = &e->shape;
-    const int64_t size = (int64_t)ssmq_dtype_bytes(e->spec.precision.dtype);
-    return e->state.ring + layer_idx * e->extent.n_sequences * s->K * s->conv_dim * size;
-}
-
 static cuda_linear_call in_proj_call(const cuda_engine *e, const cuda_layer *layer, int64_t T) {
     const cuda_buffers *b = &e->buffers;
     const cuda_linear_call call = {
@@ -138,7 +126,7 @@ static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, cuda_product 
     const cuda_buffers *b = &e->buffers;
     const cuda_conv_call conv = {
         .zxbcdt = zxbcdt,
-        .ring = ring_of(e, p->layer_idx),
+        .ring = cuda_layer_ring(e, p->layer_idx),
         .position = e->state.position,
         .xbc = b->xbc,
         .dt = b->dt,
@@ -148,7 +136,7 @@ static ssmq_status mix_segment(cuda_engine *e, const cuda_pass *p, cuda_product 
         .xbc = b->xbc,
         .dt = b->dt,
         .cs = b->cs,
-        .state = state_of(e, p->layer_idx),
+        .state = cuda_layer_state(e, p->layer_idx),
         .chunk_states = b->chunk_states,
         .y = b->y,
     };
@@ -166,9 +154,9 @@ static ssmq_status mix_step(cuda_engine *e, const cuda_pass *p, cuda_product zxb
                             ssmq_err *err) {
     const cuda_step_call call = {
         .zxbcdt = zxbcdt,
-        .ring = ring_of(e, p->layer_idx),
+        .ring = cuda_layer_ring(e, p->layer_idx),
         .position = e->state.position,
-        .state = state_of(e, p->layer_idx),
+        .state = cuda_layer_state(e, p->layer_idx),
         .y = e->buffers.y,
     };
     SSMQ_TRY(cuda_step(p, &call, err));

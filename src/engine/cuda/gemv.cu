@@ -285,9 +285,7 @@ ssmq_status cuda_gemv(const cuda_gemm_call *call, int n_sm, bool is_chained, ssm
     c.next_tile = N_WARPS / c.pieces;
     c.next_piece = N_WARPS % c.pieces;
     const launch_shape shape = {dim3((unsigned)n_sm), dim3(THREADS), (size_t)shared_bytes(s, n_sm)};
-    cuda_pass p = {};
-    p.stream = call->stream;
-    p.is_chained = is_chained;
+    const cuda_pass p = chain_pass(call->stream, is_chained);
     if (s->format == SSMQ_FORMAT_INT8) return launch<int8_t, int>(shape, &p, c, err);
     const bool is_wide = s->y_dtype == SSMQ_F32;
     if (s->dtype == SSMQ_BF16) {

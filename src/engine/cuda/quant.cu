@@ -258,20 +258,12 @@ void launch_weights(const weights_args &a, bool is_int4, bool is_aligned, cudaSt
     }
 }
 
-/* What launch_chained() asks of a pass. */
-cuda_pass pass_of(cudaStream_t stream, bool is_chained) {
-    cuda_pass p = {};
-    p.stream = stream;
-    p.is_chained = is_chained;
-    return p;
-}
-
 template <typename CT, int vec>
 ssmq_status launch_quantize(const cuda_quantize_call *c, const quantize_args &a, dim3 grid,
                             ssmq_err *err) {
     const unsigned threads = threads_for((a.scale_columns + vec - 1) / vec);
     const launch_shape shape = {grid, dim3(threads), 0};
-    const cuda_pass p = pass_of(c->stream, c->is_chained);
+    const cuda_pass p = chain_pass(c->stream, c->is_chained);
     return launch_chained(k_quantize<CT, vec>, shape, &p, err, a);
 }
 
@@ -394,7 +386,7 @@ ssmq_status cuda_dequantize(const cuda_dequantize_call *call, ssmq_err *err) {
     a.y_ld = l->y_ld;
     a.n_groups = (int)l->codes.n_groups;
     const bool is_fp8 = l->w_format == SSMQ_FORMAT_FP8_E4M3;
-    const cuda_pass p = pass_of(call->stream, call->is_chained);
+    const cuda_pass p = chain_pass(call->stream, call->is_chained);
     ssmq_status status = SSMQ_OK;
     DISPATCH(l->dtype, CT, status = launch_rows<CT>(a, is_fp8, is_aligned, p, err));
     return status;

@@ -65,9 +65,15 @@ static int64_t ssm_numbers(const cuda_engine *e) {
     return e->extent.n_sequences * s->H * s->P * s->N;
 }
 
-static char *ssm_of(const cuda_engine *e, int64_t layer_idx) {
+char *cuda_layer_state(const cuda_engine *e, int64_t layer_idx) {
     const size_t size = ssmq_dtype_bytes(e->spec.precision.state_dtype);
     return e->state.ssm + (size_t)(layer_idx * ssm_numbers(e)) * size;
+}
+
+char *cuda_layer_ring(const cuda_engine *e, int64_t layer_idx) {
+    const ssmq_shape *s = &e->shape;
+    const size_t size = ssmq_dtype_bytes(e->spec.precision.dtype);
+    return e->state.ring + (size_t)(layer_idx * e->extent.n_sequences * s->K * s->conv_dim) * size;
 }
 
 /* Where the ring of a layer and sequence has its i-th of K - 1 inputs, oldest first. */
@@ -75,15 +81,14 @@ static char *input_of(const cuda_engine *e, int64_t layer_idx, int64_t b, int64_
     const ssmq_shape *s = &e->shape;
     const size_t size = ssmq_dtype_bytes(e->spec.precision.dtype);
     const int64_t slot = (e->position + 1 + i) % s->K;
-    const int64_t row = (layer_idx * e->extent.n_sequences + b) * s->K + slot;
-    return e->state.ring + (size_t)(row * s->conv_dim) * size;
+    return cuda_layer_ring(e, layer_idx) + (size_t)((b * s->K + slot) * s->conv_dim) * size;
 }
 
 ssmq_status cuda_read_state(cuda_engine *e, int64_t layer_idx, float *ssm, float *conv,
                             ssmq_err *err) {
     const ssmq_shape *s = &e->shape;
     const ssmq_precision *p = &e->spec.precision;
-    SSMQ_TRY(fetch(e, ssm, ssm_of(e, layer_idx), ssm_numbers(e), p->state_dtype, err));
+    SSMQ_TRY(fetch(e, ssm, cuda_layer_state(e, layer_idx), ssm_numbers(e), p->state_dtype, err));
     for (int64_t row = 0; row < e->extent.n_sequences * (s->K - 1); row++) {
         const char *from = input_of(e, layer_idx, row / (s->K - 1), row % (s->K - 1));
         SSMQ_TRY(fetch(e, conv + row * s->conv_dim, from, s->conv_dim, p->dtype, err));
@@ -96,7 +101,7 @@ ssmq_status cuda_write_state(cuda_engine *e, int64_t layer_idx, const float *ssm
     const ssmq_shape *s = &e->shape;
     const ssmq_precision *p = &e->spec.precision;
     const int64_t position = e->position + s->K;
-    SSMQ_TRY(send(e, ssm_of(e, layer_idx), ssm, ssm_numbers(e), p->state_dtype, err));
+    SSMQ_TRY(send(e, cuda_layer_state(e, layer_idx), ssm, ssm_numbers(e), p->state_dtype, err));
     for (int64_t row = 0; row < e->extent.n_sequences * (s->K - 1); row++) {
         char *to = input_of(e, layer_idx, row / (s->K - 1), row % (s->K - 1));
         SSMQ_TRY(send(e, to, conv + row * s->conv_dim, s->conv_dim, p->dtype, err));
