@@ -33,4 +33,4 @@ cd "$here/.."
 ssmq_job=phase1
 # shellcheck source=slurm/job.sh
 . slurm/job.sh
-ssmq_run_job configs/phase1.yaml configs/phase1.yaml "$@"
+ssmq_run_job configs/phase1.yaml configs/phase1_demo.yaml "$@"

@@ -3,7 +3,7 @@
 import json
 import math
 
-from ssmq_plots import fidelity, paired, protocol_text, results, sensitivity, verdict
+from ssmq_plots import causes, fidelity, paired, protocol_text, results, sensitivity, verdict
 from ssmq_plots.tables import interval, number, p_value, table
 
 MOST_RANKED, MOST_FAILURES = 10, 30
@@ -167,6 +167,17 @@ def drift(run):
                   "floor", "verdict", "exponent (95 %)", "heads resolved", "worst layer"], rows)
 
 
+def what_from(run):
+    rows = [[c.name, c.setting, c.precision, number(c.weights), number(c.activations),
+             number(c.both), number(c.together), f"{c.interaction:+.2g}"] for c in causes.find(run)]
+    return "\n\n".join([
+        table(["figure", "setting", "precision", "weights alone", "activations alone", "both",
+               "expected of both", "interaction"], rows),
+        "Expected if neither changed what the other does: the root of the sum of squares of state "
+        "errors, which are taken for independent, and the sum of the NLL added. Interaction: both "
+        "beyond what is expected."])
+
+
 def profile(run):
     rows = []
     for t in by_setting(run, whole(run.finished("profile", "prefill_ms")), "context_length",
@@ -234,7 +245,7 @@ def provenance(run):
 
 SECTIONS = [("Where each precision breaks", breaks), ("Perplexity", perplexity),
             ("Fidelity", fidelity_table), ("Passkey", passkey), ("Sensitivity", ranking),
-            ("Drift", drift), ("Profile", profile), ("Trials that are not ok", failures),
+            ("Drift", drift), ("Weights or activations", what_from), ("Profile", profile), ("Trials that are not ok", failures),
             ("Protocol", protocol), ("Provenance", provenance)]
 
 

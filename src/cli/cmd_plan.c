@@ -46,7 +46,8 @@ static ssmq_status print_grid(const ssmq_grid *grid, const ssmq_loaded *loaded, 
 static ssmq_status plan(const ssmq_loaded *loaded, const plan_wish *wish, ssmq_err *err) {
     ssmq_grid grid;
     SSMQ_TRY(ssmq_grid_init(&grid, &loaded->config, &loaded->inputs, err));
-    ssmq_status status = wish->only != NULL ? ssmq_grid_only(&grid, wish->only, err) : SSMQ_OK;
+    ssmq_status status =
+        wish->only != NULL ? ssmq_grid_only(&grid, "--only", wish->only, err) : SSMQ_OK;
     if (status == SSMQ_OK && !wish->is_simulated) status = print_grid(&grid, loaded, err);
     if (status == SSMQ_OK) {
         const ssmq_plan_schedule schedule = {.n_ranks = (int)wish->n_ranks,

@@ -138,7 +138,7 @@ static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
     if (status == SSMQ_OK && only == NULL) s->selected = s->grid;
     if (status == SSMQ_OK && only != NULL) {
         status = ssmq_grid_init(&s->selected, &s->config, &s->loaded.inputs, err);
-        if (status == SSMQ_OK) status = ssmq_grid_only(&s->selected, only, err);
+        if (status == SSMQ_OK) status = ssmq_grid_only(&s->selected, "--only", only, err);
     }
     return ssmq_comm_agree(s->comm, status, err);
 }

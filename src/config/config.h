@@ -80,6 +80,7 @@ typedef struct ssmq_config_sweep {
     ssmq_precision precisions[SSMQ_MAX_AXIS];
     size_t n_scopes;
     char scopes[SSMQ_MAX_AXIS][SSMQ_SCOPE_BYTES]; /* may hold "only:each.MODULE", one a layer */
+    char only[SSMQ_MAX_TEXT_VALUE]; /* part of the grid, see ssmq_grid_only(); "": all of it */
     ssmq_axis_i64 seed;
     char baseline[SSMQ_PRECISION_NAME_BYTES]; /* precision that others are compared with */
     char order[16];     /* cost | grid | shuffled; results do not depend on it */

@@ -27,6 +27,7 @@
     LIST(sweep, tasks, TASK, "[ppl, passkey, profile]", 0, 0, "ppl | passkey | profile | fidelity | drift", "what is measured") \
     LIST(sweep, precisions, PRECISION, "[fp16, bf16]", 0, 0, "", "names, or precisions written out") \
     LIST(sweep, scopes, SCOPE, "[all]", 0, 0, "", "modules that a quantized precision applies to") \
+    ONE(sweep, only, TEXT, "\"\"", 0, 0, "", "part of the grid, e.g. 'task=ppl or scope=all,none'; empty: all of it") \
     AXIS(sweep, seed, I64, "[0]", 0, 4294967295, "", "seeds of prompts and random ids")            \
     ONE(sweep, baseline, NAME, "bf16", 0, 0, "", "precision that others are compared with")        \
     ONE(sweep, order, TEXT, "cost", 0, 0, "cost | grid | shuffled", "order of trials; results do not depend on it") \

@@ -250,7 +250,9 @@ static ssmq_status expand(builder *b, ssmq_err *err) {
     if (n == 0) return SSMQ_FAIL(err, CONFIG, "the grid has no trial: an axis is empty");
     for (size_t i = 0; i < sweep->n_tasks; i++) SSMQ_TRY(expand_task(b, sweep->tasks[i], err));
     SSMQ_TRY(leave_out_equal(b->grid, err));
-    return check_windows(b, err);
+    SSMQ_TRY(check_windows(b, err));
+    return sweep->only[0] != '\0' ? ssmq_grid_only(b->grid, "sweep.only", sweep->only, err)
+                                  : SSMQ_OK;
 }
 
 ssmq_status ssmq_grid_init(ssmq_grid *out, const ssmq_config *config, const ssmq_inputs *inputs,

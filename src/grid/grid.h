@@ -59,19 +59,21 @@ typedef struct ssmq_grid {
 } ssmq_grid;
 
 /* Expands the axes in the order task, protocol, context, batch, seed, precision, scope. Unquantized
- * precisions take no scope (it is "none"); combinations equal to an earlier one are left out;
- * combinations that cannot run stay, with the reason in skip.
+ * precisions take no scope (it is "none"); combinations equal to an earlier one are left out, as
+ * are those that are not of sweep.only; combinations that cannot run stay, with the reason in skip.
  * Owns: release with ssmq_grid_free().  Fails: CONFIG (scope of a layer that does not exist, more
  * than SSMQ_MAX_TRIALS, no trial at all), NOMEM. */
 SSMQ_MUST_USE ssmq_status ssmq_grid_init(ssmq_grid *out, const ssmq_config *config,
                                          const ssmq_inputs *inputs, ssmq_err *err);
 void ssmq_grid_free(ssmq_grid *grid);
 
-/* Keeps the trials for which every comparison of `expression` holds:
- *     FIELD=VALUE[,VALUE...] or FIELD!=VALUE, joined by " and "; fields task, protocol, precision,
- *     scope, context_length, batch_size, seed.
- * Fails: CONFIG. */
-SSMQ_MUST_USE ssmq_status ssmq_grid_only(ssmq_grid *grid, const char *expression, ssmq_err *err);
+/* Keeps the trials for which an alternative of `expression` holds. Alternatives are joined by
+ * " or ", and each is comparisons joined by " and ", all of which must hold:
+ *     FIELD=VALUE[,VALUE...] or FIELD!=VALUE; fields task, protocol, precision, scope,
+ *     context_length, batch_size, seed.
+ * source: the option or key that it comes from, for messages.  Fails: CONFIG. */
+SSMQ_MUST_USE ssmq_status ssmq_grid_only(ssmq_grid *grid, const char *source,
+                                         const char *expression, ssmq_err *err);
 
 #ifdef __cplusplus
 }

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Filter expressions: comparisons joined by " and ". */
+/* Filter expressions: alternatives joined by " or ", of comparisons joined by " and ". */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "grid/grid.h"
 
-static const char JOIN[] = " and ";
+static const char AND[] = " and ", OR[] = " or ";
 static const char FIELDS[] = "task, protocol, precision, scope, context_length, batch_size, seed";
 
 enum { VALUE_BYTES = 160, MAX_TERMS = 32 };
@@ -17,6 +17,8 @@ typedef struct term {
     bool is_negated;
     const char *values;
     size_t n_bytes;
+    bool is_first; /* of its alternative */
+    size_t n_held; /* trials that it held for */
 } term;
 
 /* Text of a trial's field that values are compared with; false if there is no such field. */
@@ -69,16 +71,17 @@ static bool holds(const ssmq_trial *trial, const term *t) {
     return field_text(trial, t->field, text) && is_among(text, t) != t->is_negated;
 }
 
-static ssmq_status read_term(term *out, const char *text, size_t n_bytes, ssmq_err *err) {
+static ssmq_status read_term(term *out, const char *source, const char *text, size_t n_bytes,
+                             ssmq_err *err) {
     const char *equals = memchr(text, '=', n_bytes);
     size_t n_field = equals != NULL ? (size_t)(equals - text) : 0;
     bool is_negated = n_field > 0 && text[n_field - 1] == '!';
     if (is_negated) n_field--;
     if (n_field == 0 || n_field >= sizeof out->field) {
         return SSMQ_FAIL(err, CONFIG,
-                         "--only: \"%.*s\" is not FIELD=VALUE or FIELD!=VALUE; fields: "
+                         "%s: \"%.*s\" is not FIELD=VALUE or FIELD!=VALUE; fields: "
                          "%s",
-                         (int)(n_bytes < 80 ? n_bytes : 80), text, FIELDS);
+                         source, (int)(n_bytes < 80 ? n_bytes : 80), text, FIELDS);
     }
     memset(out, 0, sizeof *out);
     memcpy(out->field, text, n_field);
@@ -88,45 +91,68 @@ static ssmq_status read_term(term *out, const char *text, size_t n_bytes, ssmq_e
     char unused[VALUE_BYTES];
     const ssmq_trial any = {0};
     if (!field_text(&any, out->field, unused)) {
-        return SSMQ_FAIL(err, CONFIG, "--only: unknown field \"%s\"; fields: %s", out->field,
+        return SSMQ_FAIL(err, CONFIG, "%s: unknown field \"%s\"; fields: %s", source, out->field,
                          FIELDS);
     }
     if (out->n_bytes == 0) {
-        return SSMQ_FAIL(err, CONFIG, "--only: \"%s\" has no value", out->field);
+        return SSMQ_FAIL(err, CONFIG, "%s: \"%s\" has no value", source, out->field);
     }
     return SSMQ_OK;
 }
 
-ssmq_status ssmq_grid_only(ssmq_grid *grid, const char *expression, ssmq_err *err) {
-    term terms[MAX_TERMS] = {0};
-    size_t n_terms = 0;
-    for (const char *p = expression; p != NULL;) {
-        const char *end = strstr(p, JOIN);
-        if (n_terms == MAX_TERMS) {
-            return SSMQ_FAIL(err, CONFIG, "--only: more than %d comparisons", MAX_TERMS);
+static ssmq_status read_terms(term *terms, size_t *n_terms, const char *source,
+                              const char *expression, ssmq_err *err) {
+    const char *p = expression;
+    bool is_first = true;
+    while (p != NULL) {
+        const char *and = strstr(p, AND), * or = strstr(p, OR);
+        const bool is_last = or != NULL && (and == NULL || or < and); /* of its alternative */
+        const char *end = is_last ? or : and;
+        if (*n_terms == MAX_TERMS) {
+            return SSMQ_FAIL(err, CONFIG, "%s: more than %d comparisons", source, MAX_TERMS);
         }
-        SSMQ_TRY(read_term(&terms[n_terms++], p, end != NULL ? (size_t)(end - p) : strlen(p), err));
-        p = end != NULL ? end + strlen(JOIN) : NULL;
+        term *t = &terms[(*n_terms)++];
+        SSMQ_TRY(read_term(t, source, p, end != NULL ? (size_t)(end - p) : strlen(p), err));
+        t->is_first = is_first;
+        is_first = is_last;
+        p = end != NULL ? end + (is_last ? strlen(OR) : strlen(AND)) : NULL;
     }
-    size_t n_kept = 0;
-    size_t n_terms_held[MAX_TERMS] = {0};
-    for (size_t i = 0; i < grid->n_trials; i++) {
-        bool is_kept = true;
-        for (size_t j = 0; j < n_terms; j++) {
-            bool is_held = holds(&grid->trials[i], &terms[j]);
-            n_terms_held[j] += is_held ? 1 : 0;
-            is_kept = is_kept && is_held;
+    return SSMQ_OK;
+}
+
+/* Whether an alternative holds; counts every comparison that does. */
+static bool is_selected(const ssmq_trial *trial, term *terms, size_t n_terms) {
+    bool is_any = false, is_all = false;
+    for (size_t i = 0; i < n_terms; i++) {
+        if (terms[i].is_first) {
+            is_any |= is_all;
+            is_all = true;
         }
-        if (is_kept && n_kept != i) grid->trials[n_kept] = grid->trials[i];
-        n_kept += is_kept ? 1 : 0;
+        const bool is_held = holds(trial, &terms[i]);
+        terms[i].n_held += is_held ? 1 : 0;
+        is_all &= is_held;
+    }
+    return is_any || is_all;
+}
+
+ssmq_status ssmq_grid_only(ssmq_grid *grid, const char *source, const char *expression,
+                           ssmq_err *err) {
+    term terms[MAX_TERMS] = {0};
+    size_t n_terms = 0, n_kept = 0;
+    SSMQ_TRY(read_terms(terms, &n_terms, source, expression, err));
+    for (size_t i = 0; i < grid->n_trials; i++) {
+        if (!is_selected(&grid->trials[i], terms, n_terms)) continue;
+        if (n_kept != i) grid->trials[n_kept] = grid->trials[i];
+        n_kept++;
     }
     grid->n_trials = n_kept;
     for (size_t j = 0; j < n_terms && n_kept == 0; j++) {
-        if (n_terms_held[j] > 0) continue;
-        return SSMQ_FAIL(err, CONFIG, "--only: no trial has %s%s%.*s", terms[j].field,
-                         terms[j].is_negated ? "!=" : "=",
-                         (int)(terms[j].n_bytes < 80 ? terms[j].n_bytes : 80), terms[j].values);
+        const term *t = &terms[j];
+        if (t->n_held > 0) continue;
+        return SSMQ_FAIL(err, CONFIG, "%s: no trial has %s%s%.*s", source, t->field,
+                         t->is_negated ? "!=" : "=", (int)(t->n_bytes < 80 ? t->n_bytes : 80),
+                         t->values);
     }
-    if (n_kept == 0) return SSMQ_FAIL(err, CONFIG, "--only: no trial is left");
+    if (n_kept == 0) return SSMQ_FAIL(err, CONFIG, "%s: no trial is left", source);
     return SSMQ_OK;
 }

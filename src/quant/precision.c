@@ -31,6 +31,8 @@ static const struct {
     {"w8a8-fp8", -1, SSMQ_FORMAT_FP8_E4M3, SSMQ_FORMAT_FP8_E4M3},
     {"w8a16", -1, SSMQ_FORMAT_INT8, SSMQ_FORMAT_FLOAT},
     {"w4a16", -1, SSMQ_FORMAT_INT4, SSMQ_FORMAT_FLOAT},
+    {"w16a8", -1, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_INT8},
+    {"w16a4", -1, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_INT4},
 };
 enum { N_LADDER = sizeof ladder / sizeof ladder[0], MAX_GROUP_SIZE = 65536 };
 

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from sweep_support import SweepTest, records
-from ssmq_plots import (fidelity, paired, pareto, position, report, results,
+from ssmq_plots import (causes, fidelity, paired, pareto, position, report, results,
                         sensitivity, style, tables, verdict)
 
 GRID = ["--config", "configs/smoke.yaml", "--set", "model.device=cpu", "--set", "model.threads=1",
@@ -172,6 +172,31 @@ class Report(SweepTest):
         self.assertEqual(column(text, "Drift", "exponent (95 %)"), ["5.5 (6.5 to 7.5)"] * 2)
         self.assertEqual(column(text, "Where each precision breaks", "drift exponent (95 %)"),
                          ["not resolved", "5.5 (6.5 to 7.5) at 8192"])
+
+    def test_causes(self):
+        """Errors of the state add as squares; a part of another setting is none."""
+        run = results.read(self.made)
+        with self.assertRaises(results.NoData):
+            causes.find(run)
+        like = dict(next(t for t in run.trials if t["precision"] == "w8a8"
+                         and t["scope"] == "all"), task="drift", context_length=8192,
+                    drift_path="prefill")
+        for name, w_format, a_format, error in (("w8a8", "int8", "int8", 0.6),
+                                                ("w8a16", "int8", "float", 0.3),
+                                                ("w16a8", "float", "int8", 0.4)):
+            run.trials.append(dict(like, precision=name, w_format=w_format, a_format=a_format,
+                                   group_size=0, drift_error_final=error))
+        run.trials.append(dict(run.trials[-3], w_format="int4"))
+        found = causes.find(run)
+        self.assertEqual([(c.precision, c.weights, c.activations, c.both) for c in found],
+                         [("w8a8", 0.3, 0.4, 0.6)])
+        self.assertAlmostEqual(found[0].together, 0.5)
+        self.assertAlmostEqual(found[0].interaction, 0.1)
+        self.assertEqual(column(report.write(run), "Weights or activations", "expected of both"),
+                         ["0.5"])
+        run.trials[-2]["context_length"] = 4096
+        with self.assertRaises(results.NoData):
+            causes.find(run)
 
     def test_positions(self):
         """Each bucket's mean from the stream's own tokens, and the difference to the baseline's."""

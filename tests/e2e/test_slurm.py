@@ -135,6 +135,11 @@ class SlurmTest(unittest.TestCase):
     def test_phase1_takes_its_own_configuration(self):
         out, _ = self.run_script(["--dry-run", "--only", "scope=all and task=passkey"],
                                  self.environment(), script="phase1.sh")
+        self.assertIn('"w4a4"', out)
+        self.assertNotIn('"w8a8-fp8"', out)  # the demo's part
+        out, _ = self.run_script(["--config", "configs/phase1.yaml", "--dry-run", "--only",
+                                  "scope=all and task=passkey"], self.environment(),
+                                 script="phase1.sh")
         self.assertIn('"w8a8-fp8"', out)
 
     def test_interrupt_ends_in_good_order(self):

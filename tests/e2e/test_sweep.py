@@ -74,9 +74,11 @@ class Layers(SweepTest):
 
     def assert_phase1(self, rows):
         points = Counter((row["task"], row["precision"], row["scope"]) for row in rows)
-        expected = {(task, precision, scope): n for task, n in (("ppl", 3), ("passkey", 6))
+        expected = {(task, precision, scope): n
+                    for task, n in (("ppl", 3), ("fidelity", 3), ("passkey", 6), ("drift", 1))
                     for precision, scope in [("fp16", "none"), ("bf16", "none"),
-                                             *((q, scope) for q in QUANTIZED for scope in SCOPES)]}
+                                             *((q, scope) for q in QUANTIZED for scope in SCOPES)]
+                    if task != "drift" or scope in ("all", "none")}
         self.assertEqual(points, expected)
         self.assertEqual({row["skip"] for row in rows}, {""})
 
@@ -86,7 +88,22 @@ class Layers(SweepTest):
         shutil.copytree(ROOT / "configs/demo", other)
         rows = self.plan("--config", "configs/phase1.yaml", "--set", f"model.path={other}")
         self.assert_phase1(rows)
-        self.assertIn("/template=landmark-1/", rows[-1]["trial_key"])
+        passkey = [row["trial_key"] for row in rows if row["task"] == "passkey"]
+        self.assertIn("/template=landmark-1/", passkey[-1])
+
+    def test_phase1_of_the_demo(self):
+        rows = self.plan("--config", "configs/phase1_demo.yaml")
+        self.assertEqual({row["skip"] for row in rows}, {""})
+        lengths = {row["context_length"] for row in rows if row["task"] == "passkey"}
+        self.assertEqual(len(lengths), 7)
+        whole = Counter((row["task"], row["precision"]) for row in rows
+                        if row["scope"] in ("all", "none"))
+        self.assertEqual(whole, {(task, precision): n for task, n in
+                                 (("ppl", 3), ("fidelity", 1), ("passkey", 7), ("drift", 1))
+                                 for precision in ("fp16", "bf16", "w8a8", "w4a8", "w4a4")})
+        single = Counter((row["task"], row["precision"]) for row in rows
+                         if row["scope"] not in ("all", "none"))
+        self.assertEqual(single, {("ppl", q): len(SCOPES) - 1 for q in ("w8a8", "w4a8", "w4a4")})
 
     def test_sensitivity(self):
         run = self.sweep_dir("--config", "configs/sensitivity.yaml", "--set", "model.device=cpu",

@@ -87,6 +87,12 @@ static float scale_of(const float *x, int64_t n, ssmq_format format) {
 static void quantize_row(linear *l, const ssmq_tensor *tensor, int64_t row, const ssmq_spec *spec) {
     const bool is_scaled = spec->precision.a_format != SSMQ_FORMAT_FLOAT;
     const ssmq_format format = spec->precision.w_format;
+    l->is_scaled[row] = is_scaled;
+    l->is_quantized |= is_scaled;
+    if (format == SSMQ_FORMAT_FLOAT) {
+        for (int64_t i = 0; i < l->columns; i++) l->scales[row * l->columns + i] = 1.0f;
+        return;
+    }
     for (int64_t first = 0; first < l->columns; first += l->group) {
         const int64_t n = l->columns - first < l->group ? l->columns - first : l->group;
         float *x = NULL;
@@ -101,8 +107,6 @@ static void quantize_row(linear *l, const ssmq_tensor *tensor, int64_t row, cons
         }
         ssmq_free(x);
     }
-    l->is_scaled[row] = is_scaled;
-    l->is_quantized |= is_scaled;
 }
 
 /* Rows [ends[i - 1], ends[i]) are quantized if bit i of the mask is set. */
@@ -133,7 +137,8 @@ static double dot_float(const linear *l, int64_t row, const double *x) {
     return sum;
 }
 
-/* Sums of quantized values are exact in fp64: of integers, and of multiples of 2^-18 below 2^35. */
+/* Sums of quantized values are exact in fp64: of integers, and of multiples of 2^-18 below 2^35. Of
+ * weights in the compute type they are nearly so. */
 static double dot_scaled(const linear *l, int64_t row, const double *q, float scale) {
     float sum = 0.0f;
     for (int64_t first = 0; first < l->columns; first += l->group) {

@@ -146,6 +146,8 @@ static void quantized_as_defined(void **state) {
         {"fp32:w4a16", "only:in_proj.C,1.out_proj,lm_head"},
         {"fp32:w8a8-fp8", "all"},
         {"fp32:w8a8-fp8", "only:in_proj.B,1.in_proj.z,lm_head"},
+        {"fp32:w16a8", "all"},
+        {"fp32:w16a4", "only:in_proj.x,1.out_proj,lm_head"},
     };
     const struct checkpoint_options options = {
         .d = 40, .P = 8, .H = 10, .G = 2, .has_bias = true, .dtype = SSMQ_BF16};
@@ -167,8 +169,8 @@ static void quantized_as_defined(void **state) {
 /* Both roundings at once. */
 static void quantized_in_16_bits(void **state) {
     (void)state;
-    static const char *const precisions[] = {"bf16:w8a8", "w4a8:g16", "fp16:w4a16:g8",
-                                             "w8a16",     "w8a8-fp8", "fp16:w8a8-fp8"};
+    static const char *const precisions[] = {"bf16:w8a8", "w4a8:g16",      "fp16:w4a16:g8", "w8a16",
+                                             "w8a8-fp8",  "fp16:w8a8-fp8", "w16a8"};
     const struct checkpoint_options options = {.G = 2, .H = 4, .dtype = SSMQ_BF16};
     ssmq_model *model = cpu_fixture_model(&options);
     int32_t *ids = cpu_fixture_ids(T + 1, model->shape.V, 8);

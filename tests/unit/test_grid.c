@@ -417,7 +417,7 @@ static void expect_only(const char *expression, size_t n_left, const char *error
              "profile.context_length=512", "profile.batch_size=[1, 2]");
     assert_int_equal(grid.n_trials, 15); /* (2 + 1 + 2) points x 3 variants */
     ssmq_err err = {0};
-    ssmq_status status = ssmq_grid_only(&grid, expression, &err);
+    ssmq_status status = ssmq_grid_only(&grid, "--only", expression, &err);
     assert_string_equal(err.text, error);
     assert_int_equal(status, error[0] == '\0' ? SSMQ_OK : SSMQ_CONFIG);
     if (status == SSMQ_OK) assert_int_equal(grid.n_trials, n_left);
@@ -436,6 +436,9 @@ static void only(void **state) {
     expect_only("scope=none,all", 10, "");
     expect_only("batch_size=2 and precision!=bf16", 2, "");
     expect_only("seed=0", 15, "");
+    expect_only("task=profile or task=ppl and context_length=512", 9, "");
+    expect_only("context_length=512 and task=ppl or scope=none,all and task!=profile", 7, "");
+    expect_only("task=ppl or task=ppl", 6, "");
     expect_only("", 0,
                 "--only: \"\" is not FIELD=VALUE or FIELD!=VALUE; fields: task, protocol, "
                 "precision, scope, context_length, batch_size, seed");
@@ -446,6 +449,31 @@ static void only(void **state) {
     expect_only("task=", 0, "--only: \"task\" has no value");
     expect_only("task=ppl and precision=w9", 0, "--only: no trial has precision=w9");
     expect_only("task=passkey and context_length=1024", 0, "--only: no trial is left");
+    expect_only("task=ppl or ", 0,
+                "--only: \"\" is not FIELD=VALUE or FIELD!=VALUE; fields: task, protocol, "
+                "precision, scope, context_length, batch_size, seed");
+}
+
+/* The same as a key, whose trials have the ids that they have in the whole grid. */
+static void only_as_a_key(void **state) {
+    (void)state;
+    ssmq_grid all = GRID("sweep.precisions=[bf16, w8a8]", "sweep.scopes=[all, 'only:1.in_proj']");
+    ssmq_grid part = GRID("sweep.precisions=[bf16, w8a8]", "sweep.scopes=[all, 'only:1.in_proj']",
+                          "sweep.only='scope=all,none or task=ppl'");
+    size_t at = 0;
+    for (size_t i = 0; i < all.n_trials; i++) {
+        const ssmq_trial *trial = &all.trials[i];
+        if (trial->task != SSMQ_TASK_PPL && strcmp(trial->scope, "only:1.in_proj") == 0) continue;
+        assert_true(at < part.n_trials);
+        assert_string_equal(part.trials[at++].id, trial->id);
+    }
+    assert_int_equal(at, part.n_trials);
+    assert_true(part.n_trials < all.n_trials);
+    ssmq_grid_free(&all);
+    ssmq_grid_free(&part);
+    const ssmq_inputs inputs = demo_inputs();
+    static const char *const sets[] = {"sweep.only=task=drift", NULL};
+    expect_error_with(&inputs, sets, "sweep.only: no trial has task=drift");
 }
 
 int main(void) {
@@ -462,6 +490,7 @@ int main(void) {
         cmocka_unit_test(costs),
         cmocka_unit_test(costs_of_precisions),
         cmocka_unit_test(only),
+        cmocka_unit_test(only_as_a_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,6 +31,8 @@ static void names_of_the_ladder(void **state) {
         {"w8a8-fp8", SSMQ_BF16, 8, 8, SSMQ_FORMAT_FP8_E4M3, SSMQ_FORMAT_FP8_E4M3, 0},
         {"w8a16", SSMQ_BF16, 8, 16, SSMQ_FORMAT_INT8, SSMQ_FORMAT_FLOAT, 0},
         {"w4a16", SSMQ_BF16, 4, 16, SSMQ_FORMAT_INT4, SSMQ_FORMAT_FLOAT, 128},
+        {"w16a8", SSMQ_BF16, 16, 8, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_INT8, 0},
+        {"fp32:w16a4", SSMQ_F32, 32, 4, SSMQ_FORMAT_FLOAT, SSMQ_FORMAT_INT4, 0},
         {"fp32:w8a8", SSMQ_F32, 8, 8, SSMQ_FORMAT_INT8, SSMQ_FORMAT_INT8, 0},
         {"fp16:w4a8:g64", SSMQ_F16, 4, 8, SSMQ_FORMAT_INT4, SSMQ_FORMAT_INT8, 64},
         {"fp32:w4a16", SSMQ_F32, 4, 32, SSMQ_FORMAT_INT4, SSMQ_FORMAT_FLOAT, 128},
@@ -49,7 +51,9 @@ static void names_of_the_ladder(void **state) {
         assert_int_equal(p.a_format, cases[i].a_format);
         assert_int_equal(p.group_size, cases[i].group_size);
         assert_int_equal(p.state_dtype, SSMQ_F32);
-        assert_int_equal(ssmq_precision_is_quantized(&p), cases[i].w_format != SSMQ_FORMAT_FLOAT);
+        assert_int_equal(ssmq_precision_is_quantized(&p),
+                         cases[i].w_format != SSMQ_FORMAT_FLOAT ||
+                             cases[i].a_format != SSMQ_FORMAT_FLOAT);
     }
 }
 
@@ -90,10 +94,11 @@ static void names_that_are_none(void **state) {
     ssmq_precision p;
     ssmq_err err = {0};
     assert_int_equal(ssmq_precision_parse(&p, "int8", &err), SSMQ_CONFIG);
-    assert_string_equal(err.text,
-                        "'int8' is no precision; allowed are fp32, fp16, bf16, w8a8, w4a8, w4a4, "
-                        "w8a8-fp8, w8a16, w4a16, quantized ones with a compute type before them "
-                        "(fp32:w8a8) and weights a scale behind them (w4a8:g64, w4a8:channel)");
+    assert_string_equal(
+        err.text,
+        "'int8' is no precision; allowed are fp32, fp16, bf16, w8a8, w4a8, w4a4, "
+        "w8a8-fp8, w8a16, w4a16, w16a8, w16a4, quantized ones with a compute type before them "
+        "(fp32:w8a8) and weights a scale behind them (w4a8:g64, w4a8:channel)");
 }
 
 static void formats_and_methods(void **state) {
@@ -127,10 +132,10 @@ static void formats_and_methods(void **state) {
     alone.a_format = SSMQ_FORMAT_INT8;
     ssmq_precision_calib_method(&alone, method, sizeof method);
     assert_string_equal(method, "absmax: dynamic int8 activations per token");
-    static const char *const ladder[] = {"fp32", "fp16",     "bf16",  "w8a8", "w4a8",
-                                         "w4a4", "w8a8-fp8", "w8a16", "w4a16"};
-    for (int i = 0; i < 9; i++) assert_string_equal(ssmq_precision_ladder(i), ladder[i]);
-    assert_null(ssmq_precision_ladder(9));
+    static const char *const ladder[] = {"fp32",     "fp16",  "bf16",  "w8a8",  "w4a8", "w4a4",
+                                         "w8a8-fp8", "w8a16", "w4a16", "w16a8", "w16a4"};
+    for (int i = 0; i < 11; i++) assert_string_equal(ssmq_precision_ladder(i), ladder[i]);
+    assert_null(ssmq_precision_ladder(11));
     assert_null(ssmq_precision_ladder(-1));
     for (int i = 0; i < SSMQ_N_FORMATS; i++) {
         ssmq_format format = SSMQ_N_FORMATS;
@@ -154,7 +159,7 @@ static void lists_of_the_tables(void **state) {
     ssmq_precision_add_ladder(&text);
     assert_string_equal(ssmq_str_get(&text),
                         "float | int8 | int4 | fp8_e4m3; 4 or 8; fp32, fp16, bf16, w8a8, w4a8, "
-                        "w4a4, w8a8-fp8, w8a16, w4a16");
+                        "w4a4, w8a8-fp8, w8a16, w4a16, w16a8, w16a4");
     ssmq_str_free(&text);
     ssmq_format format = SSMQ_FORMAT_FLOAT;
     assert_true(ssmq_format_from_bits(8, &format));

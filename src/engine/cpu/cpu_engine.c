@@ -45,9 +45,6 @@ static ssmq_status supports_cpu(ssmq_engine *engine, const ssmq_shape *shape, co
                                 ssmq_err *err) {
     const ssmq_precision *p = &spec->precision;
     (void)engine;
-    if (p->w_format == SSMQ_FORMAT_FLOAT && p->a_format != SSMQ_FORMAT_FLOAT) {
-        return SSMQ_FAIL(err, SKIP, "quantized activations need quantized weights");
-    }
     SSMQ_TRY(check_sums(shape, p, err));
     return ssmq_spec_check(spec, shape, err);
 }

@@ -41,8 +41,14 @@ typedef struct quantizer {
     int8_t *q; /* [largest block] */
 } quantizer;
 
-/* Values of the block into its w, and its scales. */
+/* Values of the block into its w, and its scales. Weights in the compute type are values of scale
+ * 1. */
 static void quantize_block(cpu_block *block, int64_t columns, const quantizer *z) {
+    if (z->precision->w_format == SSMQ_FORMAT_FLOAT) {
+        for (int64_t row = 0; row < block->rows; row++) block->scales[row] = 1.0f;
+        cpu_round(block->w, block->rows * columns, z->precision->dtype);
+        return;
+    }
     ssmq_quantize_weight(block->w, block->rows, columns, z->precision->w_format,
                          z->precision->group_size, z->q, block->scales);
     ssmq_quantize_decode(z->q, block->rows * columns, z->precision->w_format, block->w);
