@@ -222,6 +222,7 @@ ssmq_status ssmq_bench_print_json(const ssmq_bench_about *about, const ssmq_benc
     add_times(&out, r);
     add_device(&out, r);
     add_text(&out, "gemm_algorithms", r->algorithms);
+    add_text(&out, "decode_products", r->decode_products);
     add_about(&out, about);
     add_stages(&out, r);
     ssmq_str_add(&out, "}\n", 2);

@@ -164,6 +164,8 @@ static void report(bench *b) {
     memset(&facts, 0, sizeof facts);
     engine->api->describe(engine, &facts);
     ssmq_field_set(r->algorithms, sizeof r->algorithms, facts.algorithms);
+    if (!r->is_decode) return;
+    ssmq_field_set(r->decode_products, sizeof r->decode_products, facts.decode_products);
 }
 
 static void result_init(ssmq_bench_result *out, bool is_decode, int64_t B, int64_t T) {

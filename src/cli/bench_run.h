@@ -39,7 +39,8 @@ typedef struct ssmq_bench_result {
     ssmq_engine_stats peaks;        /* over the measured calls */
     double stage_ms[SSMQ_N_STAGES]; /* medians of the staged pass */
     double staged_ms;               /* the whole of a staged call; NaN without stages */
-    char algorithms[32];            /* as of ssmq_engine_facts */
+    char algorithms[32];            /* as of ssmq_engine_facts, */
+    char decode_products[16];       /* which this is of, too */
 } ssmq_bench_result;
 
 /* A prefill of one sequence of T tokens, logits of the last: from a zero state, again and again.

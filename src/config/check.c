@@ -82,6 +82,18 @@ static void check_script(ssmq_reading *reading) {
     }
 }
 
+/* Where nothing has products of its own. */
+static void check_decode_products(ssmq_reading *reading) {
+    const ssmq_config *config = reading->config;
+    const char *device = config->model.device;
+    const ssmq_key_id key = KEY(profile, decode_products);
+    if (reading->is_bad[key] || reading->is_bad[KEY(model, device)]) return;
+    if (strcmp(config->profile.decode_products, "own") != 0) return;
+    if (strcmp(device, "auto") == 0 || strcmp(device, "cuda") == 0) return;
+    ssmq_fault(&reading->faults, origin_of(reading, key, KEY(model, device)),
+               "profile.decode_products", "own, but model.device is %s; cuda or auto", device);
+}
+
 /* True for configs/demo, by a path of any kind that ends so. */
 static bool is_demo(const char *path) {
     static const char demo[] = "configs/demo";
@@ -108,4 +120,5 @@ void ssmq_reading_check(ssmq_reading *reading) {
     check_filler(reading);
     check_baseline(reading);
     check_script(reading);
+    check_decode_products(reading);
 }

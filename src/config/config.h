@@ -115,7 +115,8 @@ typedef struct ssmq_config_passkey {
 typedef struct ssmq_config_profile {
     ssmq_axis_i64 context_length; /* tokens of the prefill, then decode continues from there */
     ssmq_axis_i64 batch_size;
-    int64_t gen_len; /* decode steps timed as one sample */
+    int64_t gen_len;          /* decode steps timed as one sample */
+    char decode_products[16]; /* library | own: of steps of few sequences, on a GPU */
     int64_t n_warmup;
     int64_t n_measure;
 } ssmq_config_profile;

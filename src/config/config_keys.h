@@ -53,6 +53,7 @@
     AXIS(profile, context_length, I64, "[1024, 2048, 4096]", 1, SSMQ_MOST_TOKENS, "", "tokens of the prefill; decode goes on from there") \
     AXIS(profile, batch_size, I64, "[1]", 1, 4096, "", "sequences run together")                   \
     ONE(profile, gen_len, I64, "32", 1, SSMQ_MOST_REPEATS, "", "decode steps of one sample")       \
+    ONE(profile, decode_products, TEXT, "library", 0, 0, "library | own", "on a GPU: products of decode steps of up to 8 sequences by the library, as elsewhere, or by ssmq's own kernels") \
     ONE(profile, n_warmup, I64, "2", 0, SSMQ_MOST_REPEATS, "", "repeats before measuring")         \
     ONE(profile, n_measure, I64, "5", 1, SSMQ_MOST_REPEATS, "", "measured repeats")                \
     ONE(drift, context_length, I64, "4096", 128, SSMQ_MOST_TOKENS, "", "tokens of the last step; steps are 128, 256, 512, ... up to it") \

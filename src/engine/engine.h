@@ -124,7 +124,8 @@ typedef struct ssmq_engine_facts {
     char fallback[96];   /* what runs instead of what was asked for; "" if nothing */
     char timer[32];      /* "host clock" | "cuda events" */
     char algorithms[32]; /* of GEMMs: "fixed" | "measured"...; "" where there is no choice */
-    char memory_source[32]; /* who counted the memory, e.g. "allocator; weights as stored" */
+    char decode_products[16]; /* whose a step's are: "library" | "own" | "both"; "": no choice */
+    char memory_source[32];   /* who counted the memory, e.g. "allocator; weights as stored" */
     char cpu_name[96];
     int32_t n_threads;
 } ssmq_engine_facts;

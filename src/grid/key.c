@@ -173,6 +173,10 @@ static void add_profile(ssmq_str *out, const ssmq_trial *trial,
                   "/n_warmup=%" PRId64 "/n_measure=%" PRId64,
                   trial->context_length, trial->batch_size, trial->gen_len, profile->n_warmup,
                   profile->n_measure);
+    /* Unset it leaves keys as they were before there was a choice. */
+    if (strcmp(profile->decode_products, "library") != 0) {
+        ssmq_str_addf(out, "/decode_products=%s", profile->decode_products);
+    }
 }
 
 static void add_task(ssmq_str *out, const ssmq_trial *trial, const ssmq_precision *baseline,

@@ -55,6 +55,7 @@
     STR(SETTING, compute_type, 32, "1", "type quantized products were accumulated in")                      \
     STR(PROVENANCE, algo_id, 48, "1", "algorithm of the matrix library")                                    \
     STR(PROVENANCE, gemm_algorithms, 16, "1", "fixed by shape, or measured; empty: there is no choice")     \
+    STR(SETTING, decode_products, 16, "1", "whose products decode steps took: library, own or both; empty: there is no choice") \
     STR(SETTING, fallback, 96, "1", "what ran instead of what was asked for; empty if nothing")             \
     I64(SETTING, seed, "1", "seed of the trial")                                                            \
     STR(SETTING, generation, 48, "1", "decoding settings")                                                  \

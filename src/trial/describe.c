@@ -111,6 +111,9 @@ void trial_describe_done(ssmq_engine *engine, ssmq_record *record) {
     engine->api->describe(engine, &facts);
     SET(record->gemm_algorithms, facts.algorithms);
     SET(record->algo_id, facts.algo_id);
+    /* Which may have changed with the extent. */
+    SET(record->quant_backend, facts.quant_backend);
+    SET(record->decode_products, facts.decode_products);
 }
 
 void ssmq_trial_describe(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,

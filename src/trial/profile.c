@@ -4,6 +4,7 @@
  * measured. Ids are drawn at random, because time and memory do not depend on them. Peaks of memory
  * are restarted between the phases. The device's clocks are looked at after every measured call. */
 #include <math.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -19,6 +20,7 @@ typedef struct profile {
     const trial_run *run;
     int64_t n_warmup, n_measure;
     int64_t B, T, gen_len;
+    bool has_gemv;                        /* as of ssmq_engine_extent */
     int32_t *tokens;                      /* [B, T] */
     int32_t *argmax;                      /* [B, gen_len] */
     int64_t *step_ns;                     /* [gen_len] */
@@ -61,8 +63,10 @@ static int64_t larger(int64_t a, int64_t b) {
 static ssmq_status measure_prefills(profile *p, ssmq_err *err) {
     ssmq_engine *engine = p->run->engine;
     const int64_t segment = p->T < TRIAL_SEGMENT_TOKENS ? p->T : TRIAL_SEGMENT_TOKENS;
-    const ssmq_engine_extent extent = {
-        .n_sequences = p->B, .max_segment_tokens = segment, .is_timed = true};
+    const ssmq_engine_extent extent = {.n_sequences = p->B,
+                                       .max_segment_tokens = segment,
+                                       .is_timed = true,
+                                       .has_gemv = p->has_gemv};
     const ssmq_prefill call = {.tokens = p->tokens, .n_tokens = p->T};
     for (int64_t i = -p->n_warmup; i < p->n_measure; i++) {
         ssmq_engine_stats stats;
@@ -160,6 +164,7 @@ ssmq_status trial_run_profile(const trial_run *run, ssmq_record *record, ssmq_sa
         .B = run->trial->batch_size,
         .T = run->trial->context_length,
         .gen_len = run->trial->gen_len > 0 ? run->trial->gen_len : 0,
+        .has_gemv = strcmp(settings->decode_products, "own") == 0,
     };
     SSMQ_CHECK(p.n_measure > 0 && p.n_warmup >= 0 && p.B > 0 && p.T > 0, err);
     ssmq_status status = SSMQ_OK;

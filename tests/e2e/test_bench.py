@@ -66,7 +66,7 @@ class Bench(SweepTest):
             for name, value in [("device", "cpu"), ("timer", "host clock"), ("precision", "bf16"),
                                 ("state_dtype", "fp32"), ("scope", "none"), ("model_name", "demo"),
                                 ("segment_tokens", 2048), ("gpu_name", ""), ("git_commit", commit),
-                                ("gemm_algorithms", "")]:
+                                ("gemm_algorithms", ""), ("decode_products", "")]:
                 self.assertEqual(r[name], value, name)
             self.assertRegex(r["utc"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
         self.assertEqual([r["n_measure"] for r in lines], [3, 3, 12, 12])

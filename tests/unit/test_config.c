@@ -388,6 +388,8 @@ static void cross_checks(void **state) {
     expect("model: {null_script: oom}\n", "@:1:22: model.null_script: set, but model.device is "
                                           "auto; only with device null\n");
     expect("model: {null_script: oom, device: null}\n", "");
+    expect("profile: {decode_products: own}\nmodel: {device: cpu}\n",
+           "@:1:28: profile.decode_products: own, but model.device is cpu; cuda or auto\n");
 }
 
 static void includes(void **state) {

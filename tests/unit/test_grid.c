@@ -199,6 +199,7 @@ static void what_ids_depend_on(void **state) {
                    {2, "profile.gen_len=33"},
                    {2, "profile.n_warmup=3"},
                    {2, "profile.n_measure=6"},
+                   {2, "profile.decode_products=own"},
                    {2, "profile.batch_size=2"}};
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         const char *which = task[changes[i].task];

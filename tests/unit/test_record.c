@@ -82,6 +82,7 @@ static void table_has_promised_fields(void **state) {
                                         "compute_type",
                                         "algo_id",
                                         "gemm_algorithms",
+                                        "decode_products",
                                         "sm_clock_mhz",
                                         "memory_clock_mhz",
                                         "temperature_c",

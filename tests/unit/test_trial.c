@@ -360,11 +360,12 @@ static void profile_keeps_every_sample(void **state) {
 }
 
 /* The null engine on a device that gets warmer and slower with each look. */
-static struct { int n_looks, n_timed, n_untimed; } hot;
+static struct { int n_looks, n_timed, n_untimed, n_own; } hot;
 
 static ssmq_status reset_hot(ssmq_engine *engine, const ssmq_engine_extent *extent, ssmq_err *err) {
     hot.n_timed += extent->is_timed;
     hot.n_untimed += !extent->is_timed;
+    hot.n_own += extent->has_gemv;
     return ssmq_engine_null.reset(engine, extent, err);
 }
 
@@ -382,6 +383,7 @@ static void describe_hot(ssmq_engine *engine, ssmq_engine_facts *out) {
     ssmq_engine_null.describe(engine, out);
     ssmq_field_set(out->algorithms, sizeof out->algorithms,
                    hot.n_untimed > 0 ? "fixed" : "measured");
+    ssmq_field_set(out->decode_products, sizeof out->decode_products, hot.n_own ? "both" : "");
 }
 
 static void begin_hot(run *r) {
@@ -399,13 +401,13 @@ static void profile_watches_the_device(void **state) {
     (void)state;
     run r;
     begin_hot(&r);
+    ssmq_field_set(r.fixture.config.profile.decode_products, sizeof "own", "own");
     ssmq_trial trial = fixture_trial(SSMQ_TASK_PROFILE, "bf16", 16);
     assert_int_equal(go(&r, &trial), SSMQ_OK);
     assert_ok(&r);
     /* 1 + 3 prefills with two looks each, the second after the call; 1 + 3 decodes with one. */
     assert_int_equal(hot.n_looks, 12);
-    assert_int_equal(hot.n_timed, 4);
-    assert_int_equal(hot.n_untimed, 0);
+    assert_true(hot.n_timed == 4 && hot.n_own == 4 && hot.n_untimed == 0);
     /* Measured are the looks 3, 5, 7 and 9, 10, 11. */
     assert_int_equal(r.record.sm_clock_mhz, 1980 - 15 * 11);
     assert_int_equal(r.record.memory_clock_mhz, 2619);
@@ -413,6 +415,7 @@ static void profile_watches_the_device(void **state) {
     assert_int_equal(r.record.throttle_reasons,
                      1 << 3 | 1 << 5 | 1 << 7 | 1 << 9 | 1 << 10 | 1 << 11);
     assert_string_equal(r.record.gemm_algorithms, "measured");
+    assert_string_equal(r.record.decode_products, "both");
     end(&r);
 }
 
@@ -427,7 +430,7 @@ static void accuracy_is_not_timed(void **state) {
         assert_int_equal(go(&r, &trial), SSMQ_OK);
         assert_ok(&r);
         assert_true(hot.n_untimed > 0);
-        assert_int_equal(hot.n_timed, 0);
+        assert_int_equal(hot.n_timed + hot.n_own, 0);
         assert_string_equal(r.record.gemm_algorithms, "fixed");
         assert_int_equal(r.record.sm_clock_mhz, -1);
         assert_int_equal(r.record.throttle_reasons, -1);

@@ -509,6 +509,16 @@ static void describe_products(const cuda_engine *e, ssmq_engine_facts *out) {
     }
 }
 
+static void describe_backend(const cuda_engine *e, const char *cublaslt, ssmq_engine_facts *out) {
+    const char *whose = e->is_ready ? cuda_decode_products(e) : "library";
+    const bool is_library = strcmp(whose, "library") == 0;
+    ssmq_field_set(out->decode_products, sizeof out->decode_products, whose);
+    (void)snprintf(
+        out->quant_backend, sizeof out->quant_backend, "cuBLASLt %.14s%s", cublaslt,
+        is_library ? ""
+                   : (strcmp(whose, "own") == 0 ? "; decode by ssmq" : "; decode in part by ssmq"));
+}
+
 static void describe_cuda(ssmq_engine *engine, ssmq_engine_facts *out) {
     const cuda_engine *e = self(engine);
     char version[sizeof out->cublaslt];
@@ -525,12 +535,11 @@ static void describe_cuda(ssmq_engine *engine, ssmq_engine_facts *out) {
     }
     cuda_gemms_version(version, sizeof version);
     ssmq_field_set(out->cublaslt, sizeof out->cublaslt, version);
-    (void)snprintf(out->quant_backend, sizeof out->quant_backend, "cuBLASLt %s", version);
+    describe_backend(e, version, out);
     describe_products(e, out);
     ssmq_field_set(out->timer, sizeof out->timer, "cuda events");
-    (void)snprintf(out->algorithms, sizeof out->algorithms, "%s%s",
-                   e->is_ready && e->extent.is_timed ? "measured" : "fixed",
-                   e->is_ready && e->extent.has_gemv ? "; gemv in decode" : "");
+    ssmq_field_set(out->algorithms, sizeof out->algorithms,
+                   e->is_ready && e->extent.is_timed ? "measured" : "fixed");
     ssmq_field_set(out->memory_source, sizeof out->memory_source, "slabs, as used by the phase");
     out->n_threads = 1;
 }

@@ -100,6 +100,8 @@ SSMQ_MUST_USE ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err);
  * into buffers.logits; with has_nll also buffers.nll of those rows. */
 SSMQ_MUST_USE ssmq_status cuda_forward_head(cuda_engine *e, int64_t first, int64_t n, bool has_nll,
                                             ssmq_err *err);
+/* Whose the products of a step are in this extent: "library", "own" or "both". */
+const char *cuda_decode_products(const cuda_engine *e);
 /* Chooses the algorithms of the products of a segment of T tokens, or of a step (T = 0). */
 SSMQ_MUST_USE ssmq_status cuda_forward_prepare(cuda_engine *e, int64_t T, ssmq_err *err);
 

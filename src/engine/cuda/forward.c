@@ -242,6 +242,23 @@ ssmq_status cuda_forward_segment(cuda_engine *e, int64_t T, ssmq_err *err) {
     return cuda_advance(e->state.position, T, e->stream, err);
 }
 
+static bool has_own_head(const cuda_engine *e, const cuda_gemm_call *head) {
+    return has_gemv(e) && cuda_gemv_serves(&head->shape, e->device.multiProcessorCount,
+                                           (int64_t)e->device.sharedMemPerBlockOptin);
+}
+
+const char *cuda_decode_products(const cuda_engine *e) {
+    const cuda_gemm_call head = head_call(e, e->extent.n_sequences, true);
+    int64_t n_own = has_own_head(e, &head), n_all = 1;
+    for (int64_t i = 0; i < e->shape.L; i++) {
+        const cuda_linear_call in_proj = in_proj_call(e, &e->weights.layers[i], 0);
+        const cuda_linear_call out_proj = out_proj_call(e, &e->weights.layers[i], 0);
+        cuda_linear_count(&in_proj, &n_own, &n_all);
+        cuda_linear_count(&out_proj, &n_own, &n_all);
+    }
+    return n_own == 0 ? "library" : (n_own == n_all ? "own" : "both");
+}
+
 ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
     const cuda_buffers *b = &e->buffers;
     cuda_pass p = pass_of(e, e->shape.L, 0);
@@ -266,9 +283,8 @@ ssmq_status cuda_forward_step(cuda_engine *e, ssmq_err *err) {
     p.next = first_of(e, head.w,
                       head.shape.N * head.shape.K * (int64_t)ssmq_dtype_bytes(head.shape.dtype));
     SSMQ_TRY(norm(e, &p, e->weights.norm_f, 0, b->fault, err));
-    SSMQ_TRY(has_gemv(e) && cuda_gemv_serves(&head.shape, p.n_sm, p.shared_bytes)
-                 ? cuda_gemv(&head, p.n_sm, p.is_chained, err)
-                 : cuda_gemm(e->gemms, &head, err));
+    SSMQ_TRY(has_own_head(e, &head) ? cuda_gemv(&head, p.n_sm, p.is_chained, err)
+                                    : cuda_gemm(e->gemms, &head, err));
     SSMQ_TRY(cuda_sample(&p, &sample, err));
     return cuda_stage_end(e, SSMQ_STAGE_HEAD, err);
 }

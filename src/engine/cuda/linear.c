@@ -257,6 +257,14 @@ static bool is_own(const cuda_linear_call *c, const cuda_gemm_call *product) {
     return c->has_gemv && cuda_gemv_serves(&product->shape, c->n_sm, c->shared_bytes);
 }
 
+void cuda_linear_count(const cuda_linear_call *c, int64_t *n_own, int64_t *n_all) {
+    for (int i = 0; i < c->linear->n_blocks; i++) {
+        const cuda_gemm_call product = product_of(c, &c->linear->blocks[i], 0, c->M);
+        *n_own += is_own(c, &product);
+        *n_all += 1;
+    }
+}
+
 static ssmq_status multiply(const cuda_linear_call *c, const cuda_gemm_call *product,
                             ssmq_err *err) {
     if (is_own(c, product)) return cuda_gemv(product, c->n_sm, c->is_chained, err);

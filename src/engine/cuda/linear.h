@@ -138,6 +138,9 @@ typedef struct cuda_linear_call {
  * Fails: SKIP (no algorithm), DEVICE, NOMEM. */
 SSMQ_MUST_USE ssmq_status cuda_linear_multiply(const cuda_linear_call *call, ssmq_err *err);
 
+/* How many products a call is, and how many of them are by cuda_gemv(); both are added to. */
+void cuda_linear_count(const cuda_linear_call *call, int64_t *n_own, int64_t *n_all);
+
 /* What a call leaves in Y. */
 cuda_product cuda_linear_product(const cuda_linear_call *call);
 
