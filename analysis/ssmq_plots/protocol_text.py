@@ -87,11 +87,14 @@ def passkey(trials):
 
 
 def profile(trials):
+    # Files of earlier versions lack the field: there was no choice.
+    products = style.distinct(t["decode_products"] for t in trials if t.get("decode_products"))
     return (f"{style.span(t['n_warmup'] for t in trials)} repeats before measuring, "
             f"{style.span(t['n_measure'] for t in trials)} measured; medians, 10th and 90th "
             f"percentile; timer: {', '.join(style.distinct(t['timer'] for t in trials if t['timer']))}"
             "; memory: " + ", ".join(style.distinct(t["memory_source"] for t in trials
-                                                    if t["memory_source"])) + ".")
+                                                    if t["memory_source"]))
+            + (f"; products of decode steps: {', '.join(products)}" if products else "") + ".")
 
 
 FIDELITY = ("Baseline and precision run side by side over the same windows on the same device; full "
