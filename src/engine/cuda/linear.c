@@ -253,8 +253,10 @@ static ssmq_status unpack(const cuda_linear_call *c, const cuda_block *k, ssmq_e
     return cuda_unpack_int4(k->w, k->N * l->codes.ld, c->scratch.unpacked, c->stream, err);
 }
 
+/* Not of weights that a kernel unpacks just before: cuda_gemv() reads weights before it waits. */
 static bool is_own(const cuda_linear_call *c, const cuda_gemm_call *product) {
-    return c->has_gemv && cuda_gemv_serves(&product->shape, c->n_sm, c->shared_bytes);
+    return c->has_gemv && product->w != c->scratch.unpacked &&
+           cuda_gemv_serves(&product->shape, c->n_sm, c->shared_bytes);
 }
 
 void cuda_linear_count(const cuda_linear_call *c, int64_t *n_own, int64_t *n_all) {
