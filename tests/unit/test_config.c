@@ -289,9 +289,7 @@ static void written_out_precisions(void **state) {
     ssmq_field_set(config.sweep.precisions[1].name, sizeof p[1].name, p[0].name);
     assert_memory_equal(&p[0], &p[1], sizeof p[0]);
     assert_string_equal(p[2].name, "fp16:w4a16:channel");
-    assert_int_equal(p[2].a_format, SSMQ_FORMAT_FLOAT);
-    assert_int_equal(p[2].a_bits, 16);
-    assert_int_equal(p[2].group_size, 0);
+    assert_true(p[2].a_format == SSMQ_FORMAT_FLOAT && p[2].a_bits == 16 && p[2].group_size == 0);
     assert_string_equal(p[3].name, "fp32:w8a8-fp8");
     assert_int_equal(p[3].w_bits, 8);
     assert_string_equal(p[4].name, "bf16/bf16");
