@@ -14,11 +14,10 @@ namespace {
 enum {
     THREADS = 256,
     N_WARPS = THREADS / WARP,
-    PASSES = 2,            /* channels that a thread has in flight at once */
-    MAX_HEADS = 64,        /* of a block */
-    BLOCK_ROWS = 256,      /* of a block, where there are enough blocks */
-    REGISTERS = 128,       /* two blocks of a multiprocessor's */
-    NARROW_REGISTERS = 80, /* three, which states of 16 bits leave room for */
+    PASSES = 2,       /* channels that a thread has in flight at once */
+    MAX_HEADS = 64,   /* of a block */
+    BLOCK_ROWS = 256, /* of a block, where there are enough blocks */
+    REGISTERS = 128,
     SHORT_REGISTERS = 88,
     MAX_K = SSMQ_MAX_CONV_KERNEL
 };
@@ -250,9 +249,7 @@ __device__ __forceinline__ void step_rows(const step_call &c, const lane_work<CT
  * is_short: a block's rows are one set of each warp's. Then two blocks find room beside one of
  * gemv.cu, and begin while that ends. */
 template <typename CT, typename ST, int vec, bool is_short>
-__global__ void __maxnreg__(is_short ? SHORT_REGISTERS
-                                     : (sizeof(ST) == 2 ? NARROW_REGISTERS : REGISTERS))
-    k_step(step_call c) {
+__global__ void __maxnreg__(is_short ? SHORT_REGISTERS : REGISTERS) k_step(step_call c) {
     extern __shared__ float shared[];
     __shared__ head_factors factors[MAX_HEADS];
     const place at = place_of(c);
