@@ -78,8 +78,10 @@ class Tables(unittest.TestCase):
         self.assertGreater(len(groups), 3)
         expected = {}
         for name, weights, activations in found:
-            if weights == "FLOAT":
+            if weights == "FLOAT" and activations == "FLOAT":
                 expected[name] = ("as named", "as named", "-")
+            elif weights == "FLOAT":
+                expected[name] = ("compute type", activations.lower(), "-")
             else:
                 activations = "compute type" if activations == "FLOAT" else activations.lower()
                 scales = ("one an output channel" if groups[weights] == "0" else
