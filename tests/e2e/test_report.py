@@ -182,8 +182,8 @@ class Report(SweepTest):
                          and t["scope"] == "all"), task="drift", context_length=8192,
                     drift_path="prefill")
         for name, w_format, a_format, error in (("w8a8", "int8", "int8", 0.6),
-                                                ("w8a16", "int8", "float", 0.3),
-                                                ("w16a8", "float", "int8", 0.4)):
+                                                ("w4a4", "int8", "float", 0.3),
+                                                ("bf16", "float", "int8", 0.4)):
             run.trials.append(dict(like, precision=name, w_format=w_format, a_format=a_format,
                                    group_size=0, drift_error_final=error))
         run.trials.append(dict(run.trials[-3], w_format="int4"))
