@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """NLL by position in the window or stream, and what each precision adds to it there."""
-from ssmq_plots import fidelity, style
+import math
+
+from ssmq_plots import fidelity, paired, style
 from ssmq_plots.results import NoData
 
 
@@ -10,20 +12,34 @@ def shown_group(trials):
     return fidelity.group_of(streams or trials)
 
 
-def buckets(run, trial):
-    """(first positions, mean NLL) of the buckets [2^k, 2^(k+1)) that hold tokens."""
-    means, tokens = (run.series(f"nll_bucket_{name}", trial) for name in ("mean", "tokens"))
-    if means is None or tokens is None:
-        return [], []
+def buckets(run, trial, name="nll"):
+    """(first positions, means, half-widths of 95 % intervals) of a trial's buckets [2^k, 2^(k+1))
+    that hold tokens; the width is 0 where one window alone reaches."""
+    means, sems = (run.series(f"{name}_bucket_{part}", trial) for part in ("mean", "sem"))
+    tokens = run.series("nll_bucket_tokens", trial)
+    if means is None or sems is None or tokens is None:
+        return [], [], []
     kept = [k for k, n in enumerate(tokens) if n > 0]
-    return [2 ** k for k in kept], [float(means[k]) for k in kept]
+    return ([2 ** k for k in kept], [float(means[k]) for k in kept],
+            [paired.Z * float(sems[k]) if math.isfinite(sems[k]) else 0.0 for k in kept])
 
 
-def added(places, values, base):
-    """Values less those of the baseline at the same places."""
-    known = dict(zip(*base))
-    kept = [(x, y - known[x]) for x, y in zip(places, values) if x in known]
-    return [x for x, _ in kept], [y for _, y in kept]
+def added(run, trial, baseline):
+    """The same of what a trial adds to the baseline: paired, by the fidelity trial of the same
+    windows; where that was not run, the difference of means without widths."""
+    for other in run.of_task("fidelity"):
+        if other["status"] == "ok" and all(other[name] == trial[name] for name in (
+                "protocol", "seq_len", "stride", "seed", "precision", "scope")):
+            found = buckets(run, other, "delta_nll")
+            if found[0]:
+                return found
+    known = dict(zip(*buckets(run, baseline)[:2]))
+    kept = [(x, y - known[x]) for x, y, _ in zip(*buckets(run, trial)) if x in known]
+    return [x for x, _ in kept], [y for _, y in kept], [0.0] * len(kept)
+
+
+def line_of(axis, places, values, widths, look):
+    style.points(axis, places, values, look, [(width, width) for width in widths])
 
 
 def draw(run):
@@ -41,16 +57,17 @@ def draw(run):
     caption = [
         f"{group[0]}, seq_len {group[1]}; each point: mean over the scored tokens at positions from "
         "there to twice as far in their window or stream, the same tokens for every precision; "
-        f"{style.span(int(n) for n in counts if n > 0)} tokens a point. No interval: neighbours "
-        "depend on one another, and the first points hold few tokens.",
+        f"{style.span(int(n) for n in counts if n > 0)} tokens a point. Bars: 95 %, windows (of stream: "
+        "calls) as units; none where one window alone reaches, and at differences none unless fidelity "
+        "was run over the same windows.",
         style.standing(run, "ppl", trials, shown)]
     figure, axes = style.frame(2 if baseline else 1, "NLL by position", style.subtitle(run, shown),
                                caption)
     for trial in shown:
-        look, line = table[trial["precision"]], buckets(run, trial)
-        style.points(axes[0], *line, look)
+        look = table[trial["precision"]]
+        line_of(axes[0], *buckets(run, trial), look)
         if baseline and trial is not baseline:
-            style.points(axes[1], *added(*line, buckets(run, baseline)), look)
+            line_of(axes[1], *added(run, trial, baseline), look)
     for axis in axes:
         style.length_axis(axis, places, "Position (tokens)")
     axes[0].set_ylabel("Mean NLL (nat a token)")

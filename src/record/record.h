@@ -87,7 +87,7 @@ void ssmq_record_add_csv_header(ssmq_str *out);
 void ssmq_record_add_csv(const ssmq_record *record, ssmq_str *out);
 
 /* Raw numbers beside a record: timings of each repeat, curves, outcome of each prompt. */
-enum { SSMQ_MAX_SERIES = 48, SSMQ_MAX_SERIES_VALUES = 1 << 20 };
+enum { SSMQ_MAX_SERIES = 64, SSMQ_MAX_SERIES_VALUES = 1 << 20 };
 typedef struct ssmq_series {
     char name[48]; /* names and units come from SSMQ_SERIES_TABLE in series_table.h */
     size_t n;

@@ -13,11 +13,13 @@
     X("nll_window", "nat", "mean negative log likelihood of each window")                                   \
     X("nll_window_tokens", "token", "scored tokens of each window") \
     X("nll_bucket_mean", "nat", "mean negative log likelihood of positions [2^k, 2^(k+1)) in their window or stream") \
+    X("nll_bucket_sem", "nat", "standard error of each of those means, windows as units")                   \
     X("nll_bucket_tokens", "token", "tokens in each of those buckets")                                      \
     X("kl_window", "nat", "mean KL(baseline || precision) of each window")                                  \
     X("delta_nll_window", "nat", "mean NLL less the baseline's of each window")                             \
     X("kl_bucket_mean", "nat", "mean KL(baseline || precision) of the positions of nll_bucket_mean")        \
     X("delta_nll_bucket_mean", "nat", "mean NLL less the baseline's of those positions")                    \
+    X("delta_nll_bucket_sem", "nat", "standard error of each of those means, windows as units")             \
     X("passkey_depth", "1", "asked place of each prompt's needle, 0 start to 1 end")                        \
     X("passkey_key", "1", "key of each prompt")                                                             \
     X("passkey_correct", "1", "1 if the prompt was answered exactly")                                       \

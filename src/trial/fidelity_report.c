@@ -5,10 +5,11 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "trial/fidelity.h"
+#include "trial/positions.h"
 #include "trial/stats.h"
 #include "trial/task.h"
 
-enum { N_BUCKETS = 40, WORST_OF = 20 /* one token in so many is of the worst 5 % */ };
+enum { WORST_OF = 20 /* one token in so many is of the worst 5 % */ };
 
 /* A percentile and the field it goes to. */
 typedef struct level {
@@ -46,6 +47,7 @@ typedef struct report {
     double *values; /* [n_tokens] one number of each scored token */
     double *kl;     /* [n_tokens] */
     sums blocks, buckets;
+    trial_positions nll, delta_nll;
 } report;
 
 static ssmq_status sums_init(sums *s, size_t n, ssmq_err *err) {
@@ -73,12 +75,6 @@ static void sums_add(sums *s, size_t at, const ssmq_divergence *token) {
     if (at + 1 > s->n) s->n = at + 1;
 }
 
-static size_t bucket_of(int64_t position) {
-    size_t k = 0;
-    while (position >> (k + 1) > 0) k++;
-    return k;
-}
-
 /* The scored tokens' kl, blocks and buckets. */
 static void sort_tokens(report *r) {
     const ssmq_protocol_spec *spec = r->result->spec;
@@ -89,8 +85,12 @@ static void sort_tokens(report *r) {
         for (int64_t t = window.first_target; t < window.end; t++) {
             const ssmq_divergence *token = &r->result->tokens[t];
             r->kl[r->n++] = token->kl;
-            sums_add(&r->blocks, (size_t)(is_stream ? t / spec->seq_len : i), token);
-            sums_add(&r->buckets, bucket_of(t - window.begin), token);
+            const size_t block = (size_t)(is_stream ? t / spec->seq_len : i);
+            const size_t bucket = trial_bucket_of(t - window.begin);
+            sums_add(&r->blocks, block, token);
+            sums_add(&r->buckets, bucket, token);
+            trial_positions_add(&r->nll, bucket, block, token->nll);
+            trial_positions_add(&r->delta_nll, bucket, block, token->nll - token->baseline_nll);
         }
     }
 }
@@ -228,6 +228,14 @@ static ssmq_status add_counts(ssmq_samples *samples, const char *name, const sum
     return status;
 }
 
+static ssmq_status add_sems(const report *r, ssmq_samples *samples, ssmq_err *err) {
+    double sems[TRIAL_MAX_BUCKETS];
+    SSMQ_TRY(trial_positions_sem(&r->nll, r->buckets.n, sems, err));
+    SSMQ_TRY(trial_add_series(samples, "nll_bucket_sem", sems, r->buckets.n, err));
+    SSMQ_TRY(trial_positions_sem(&r->delta_nll, r->buckets.n, sems, err));
+    return trial_add_series(samples, "delta_nll_bucket_sem", sems, r->buckets.n, err);
+}
+
 static ssmq_status add_series(const report *r, ssmq_samples *samples, ssmq_err *err) {
     const sums *blocks = &r->blocks, *buckets = &r->buckets;
     SSMQ_TRY(add_means(samples, "nll_window", blocks, blocks->nll, err));
@@ -237,6 +245,7 @@ static ssmq_status add_series(const report *r, ssmq_samples *samples, ssmq_err *
     SSMQ_TRY(add_means(samples, "nll_bucket_mean", buckets, buckets->nll, err));
     SSMQ_TRY(add_means(samples, "kl_bucket_mean", buckets, buckets->kl, err));
     SSMQ_TRY(add_means(samples, "delta_nll_bucket_mean", buckets, buckets->delta_nll, err));
+    SSMQ_TRY(add_sems(r, samples, err));
     return add_counts(samples, "nll_bucket_tokens", buckets, err);
 }
 
@@ -254,7 +263,9 @@ ssmq_status trial_report_fidelity(const trial_fidelity *result, ssmq_record *rec
     SSMQ_TRY_OR(ssmq_calloc(&r.values, (size_t)n_tokens, sizeof *r.values, err), out);
     SSMQ_TRY_OR(ssmq_calloc(&r.kl, (size_t)n_tokens, sizeof *r.kl, err), out);
     SSMQ_TRY_OR(sums_init(&r.blocks, (size_t)n_blocks, err), out);
-    SSMQ_TRY_OR(sums_init(&r.buckets, N_BUCKETS, err), out);
+    SSMQ_TRY_OR(sums_init(&r.buckets, TRIAL_MAX_BUCKETS, err), out);
+    SSMQ_TRY_OR(trial_positions_init(&r.nll, n_tokens + 1, (size_t)n_blocks, err), out);
+    SSMQ_TRY_OR(trial_positions_init(&r.delta_nll, n_tokens + 1, (size_t)n_blocks, err), out);
     sort_tokens(&r);
     record->n_tokens = r.n;
     record->n_windows = n_windows;
@@ -268,5 +279,7 @@ out:
     ssmq_free(r.kl);
     sums_free(&r.blocks);
     sums_free(&r.buckets);
+    trial_positions_free(&r.nll);
+    trial_positions_free(&r.delta_nll);
     return status;
 }

@@ -3,11 +3,11 @@
 #include <math.h>
 
 #include "base/mem.h"
+#include "trial/positions.h"
 #include "trial/score.h"
 #include "trial/stats.h"
 #include "trial/task.h"
 
-enum { N_BUCKETS = 40 };
 static const double ln_2 = 0.69314718055994530942;
 
 /* Blocks that the standard error counts as independent: the windows, or the seq_len long pieces of
@@ -22,9 +22,11 @@ typedef struct blocks {
 
 typedef struct buckets {
     size_t n;
-    double sums[N_BUCKETS];
-    double counts[N_BUCKETS];
-    double means[N_BUCKETS];
+    double sums[TRIAL_MAX_BUCKETS];
+    double counts[TRIAL_MAX_BUCKETS];
+    double means[TRIAL_MAX_BUCKETS];
+    double sems[TRIAL_MAX_BUCKETS];
+    trial_positions by_block;
 } buckets;
 
 static ssmq_status protocol_of(ssmq_protocol_spec *out, const trial_run *run, ssmq_err *err) {
@@ -58,10 +60,10 @@ static ssmq_status blocks_init(blocks *b, size_t n, ssmq_err *err) {
 static void add_token(blocks *b, size_t block, buckets *by_position, int64_t position, double nll) {
     b->sums[block] += nll;
     b->counts[block]++;
-    size_t k = 0;
-    while (position >> (k + 1) > 0) k++;
+    const size_t k = trial_bucket_of(position);
     by_position->sums[k] += nll;
     by_position->counts[k] += 1;
+    trial_positions_add(&by_position->by_block, k, block, nll);
     if (k + 1 > by_position->n) by_position->n = k + 1;
 }
 
@@ -115,6 +117,7 @@ static ssmq_status report(const trial_run *run, const ssmq_protocol_spec *spec, 
     blocks b = {0};
     ssmq_status status = SSMQ_OK;
     SSMQ_TRY_OR(blocks_init(&b, (size_t)n_blocks, err), out);
+    SSMQ_TRY_OR(trial_positions_init(&by_position.by_block, n_tokens + 1, b.n, err), out);
     sort_tokens(spec, nll, n_tokens, &b, &by_position);
     record->nll_sem = ssmq_ratio_sem(b.sums, b.counts, b.n);
     SSMQ_TRY_OR(trial_add_series(samples, "nll_window", b.means, b.n, err), out);
@@ -124,7 +127,12 @@ static ssmq_status report(const trial_run *run, const ssmq_protocol_spec *spec, 
     SSMQ_TRY_OR(
         trial_add_series(samples, "nll_bucket_tokens", by_position.counts, by_position.n, err),
         out);
+    SSMQ_TRY_OR(trial_positions_sem(&by_position.by_block, by_position.n, by_position.sems, err),
+                out);
+    SSMQ_TRY_OR(trial_add_series(samples, "nll_bucket_sem", by_position.sems, by_position.n, err),
+                out);
 out:
+    trial_positions_free(&by_position.by_block);
     blocks_free(&b);
     return status;
 }

@@ -145,6 +145,17 @@ def means(sums, counts):
         return np.asarray(sums) / counts
 
 
+def bucket_sems(values, bucket, block):
+    """Of each bucket's mean, blocks with tokens in it as units."""
+    found = []
+    for k in range(bucket.max() + 1):
+        units = np.unique(block[bucket == k])
+        mine = [values[(bucket == k) & (block == unit)] for unit in units]
+        found.append(ratio_sem(np.array([math.fsum(m) for m in mine]),
+                               np.array([len(m) for m in mine])))
+    return np.array(found)
+
+
 def nll_numbers(nll, protocol, seq_len, stride, n):
     """Fields and series of ppl from the NLL of each scored token, in order of the windows."""
     _, block, place = positions(protocol, seq_len, stride, n)
@@ -160,7 +171,8 @@ def nll_numbers(nll, protocol, seq_len, stride, n):
               "n_windows": len(windows(protocol, seq_len, stride, n)),
               "nll_sem": ratio_sem(sums, counts)}
     n_buckets = bucket.max() + 1
-    series = {"nll_window": means(sums, counts), "nll_window_tokens": counts,
+    series = {"nll_bucket_sem": bucket_sems(nll, bucket, block),
+              "nll_window": means(sums, counts), "nll_window_tokens": counts,
               "nll_bucket_tokens": np.bincount(bucket, minlength=n_buckets),
               "nll_bucket_mean": means(block_sums(nll, bucket, n_buckets),
                                        np.bincount(bucket, minlength=n_buckets))}
@@ -193,6 +205,8 @@ def fidelity_numbers(tokens, draw, protocol, seq_len, stride, n):
             "delta_nll_ci_low", "delta_nll_ci_high")
         fields[low], fields[high] = bootstrap(draw, sums, counts)
         series[f"{name}_window"] = means(sums, counts)
+        if name == "delta_nll":
+            series["delta_nll_bucket_sem"] = bucket_sems(values, bucket, block)
         series[f"{name}_bucket_mean"] = means(block_sums(values, bucket, bucket.max() + 1),
                                               np.bincount(bucket))
     fields["same_top_ci_low"], fields["same_top_ci_high"] = bootstrap(

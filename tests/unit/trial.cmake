@@ -1,4 +1,5 @@
 ssmq_test(stats SOURCES test_stats.c LINKS ssmq_trial LABELS unit)
+ssmq_test(positions SOURCES test_positions.c LINKS ssmq_trial LABELS unit)
 ssmq_test(score SOURCES test_score.c ../support/trial_fixture.c LINKS ssmq_trial LABELS unit)
 ssmq_test(prompt SOURCES test_prompt.c LINKS ssmq_trial LABELS unit)
 ssmq_test(trial SOURCES test_trial.c ../support/trial_fixture.c ../support/copy_engine.c
