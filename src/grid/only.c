@@ -105,9 +105,10 @@ static ssmq_status read_terms(term *terms, size_t *n_terms, const char *source,
     const char *p = expression;
     bool is_first = true;
     while (p != NULL) {
-        const char *and = strstr(p, AND), * or = strstr(p, OR);
-        const bool is_last = or != NULL && (and == NULL || or < and); /* of its alternative */
-        const char *end = is_last ? or : and;
+        const char *next_and = strstr(p, AND), *next_or = strstr(p, OR);
+        /* Of its alternative. */
+        const bool is_last = next_or != NULL && (next_and == NULL || next_or < next_and);
+        const char *end = is_last ? next_or : next_and;
         if (*n_terms == MAX_TERMS) {
             return SSMQ_FAIL(err, CONFIG, "%s: more than %d comparisons", source, MAX_TERMS);
         }
