@@ -56,11 +56,13 @@ look_at_arguments() {
     done
 }
 
-signalled=0 n_stops=0 sweep_pid=
+# Cancelled: stopped by another signal than the one before a time limit, and so for good.
+signalled=0 n_stops=0 is_cancelled=0 sweep_pid=
 # shellcheck disable=SC2317 # called by traps
 stop_sweep() {
     signalled=1
     n_stops=$((n_stops + 1))
+    [ "$1" = USR1 ] || is_cancelled=1
     if [ "$1" = INT ] && [ "$n_stops" -gt 1 ]; then
         kill -TERM "$sweep_pid" 2>/dev/null || true
     else
@@ -123,7 +125,7 @@ sweep_until_done() {
         rc=0
         run_sweep "$out" "$@" || rc=$?
         case $rc in 0 | "$EXIT_USAGE" | "$EXIT_TRIALS" | "$EXIT_RESUMABLE") return $rc ;; esac
-        if [ "$is_batch" -eq 0 ] || [ $names_run -eq 1 ]; then return $rc; fi
+        if [ "$is_batch" -eq 0 ] || [ $names_run -eq 1 ] || [ $is_cancelled -eq 1 ]; then return $rc; fi
         n_now=$(count_finished)
         if [ "$n_now" -le "$n_before" ] || [ $n_relaunches -ge $MAX_RELAUNCHES ]; then
             return $rc
@@ -148,7 +150,8 @@ draw() {
 }
 
 go_back_into_queue() {
-    if [ "$is_batch" -eq 1 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt $MAX_REQUEUES ]; then
+    if [ "$is_batch" -eq 1 ] && [ $is_cancelled -eq 0 ] &&
+        [ "${SLURM_RESTART_COUNT:-0}" -lt $MAX_REQUEUES ]; then
         say "stopped early; the job goes back into the queue and resumes $1"
         scontrol requeue "$SLURM_JOB_ID"
     else
