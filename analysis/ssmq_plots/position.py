@@ -14,14 +14,15 @@ def shown_group(trials):
 
 def buckets(run, trial, name="nll"):
     """(first positions, means, half-widths of 95 % intervals) of a trial's buckets [2^k, 2^(k+1))
-    that hold tokens; the width is 0 where one window alone reaches."""
+    that hold tokens; the width is 0 where one window alone reaches, or the file is older than it."""
     means, sems = (run.series(f"{name}_bucket_{part}", trial) for part in ("mean", "sem"))
     tokens = run.series("nll_bucket_tokens", trial)
-    if means is None or sems is None or tokens is None:
+    if means is None or tokens is None:
         return [], [], []
     kept = [k for k, n in enumerate(tokens) if n > 0]
-    return ([2 ** k for k in kept], [float(means[k]) for k in kept],
-            [paired.Z * float(sems[k]) if math.isfinite(sems[k]) else 0.0 for k in kept])
+    widths = [0.0 if sems is None or not math.isfinite(sems[k]) else paired.Z * float(sems[k])
+              for k in kept]
+    return [2 ** k for k in kept], [float(means[k]) for k in kept], widths
 
 
 def added(run, trial, baseline):

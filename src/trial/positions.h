@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 
-enum { TRIAL_MAX_BUCKETS = 40 };
+enum { TRIAL_MAX_BUCKETS = 40 }; /* of positions below 2^40, more than any text has */
 
 /* Bucket k holds positions [2^k, 2^(k+1)). */
 size_t trial_bucket_of(int64_t position);
@@ -26,6 +26,8 @@ SSMQ_MUST_USE ssmq_status trial_positions_init(trial_positions *out, int64_t lon
                                                size_t n_blocks, ssmq_err *err);
 void trial_positions_free(trial_positions *positions);
 
+/* A token's number, in its own unit, which the standard errors have too. bucket < n_buckets, block
+ * < n_blocks. */
 void trial_positions_add(trial_positions *positions, size_t bucket, size_t block, double value);
 
 /* out[n]: standard errors of the first n buckets' means, their blocks with tokens as units

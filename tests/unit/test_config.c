@@ -230,8 +230,7 @@ static void precisions_and_scopes(void **state) {
     expect("sweep:\n  precisions: w9a9\n",
            "@:2:15: sweep.precisions: \"w9a9\" is not a precision; fp32, fp16, bf16, w8a8, w4a8, "
            "w4a4, w8a8-fp8, w8a16, w4a16, w16a8, w16a4, as fp16:NAME with another compute type, "
-           "NAME:g64 or "
-           "NAME:channel with other groups, or a mapping\n");
+           "NAME:g64 or NAME:channel with other groups, or a mapping\n");
     expect("sweep:\n  precisions:\n    - {w_bits: 8, bits: 4, w_bits: 4, a_bits: 5}\n",
            "@:3:19: sweep.precisions: unknown key \"bits\"; name, dtype, w_bits, a_bits, w_format, "
            "a_format, group_size, state_dtype, state_rounding\n"
