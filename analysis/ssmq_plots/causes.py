@@ -1,34 +1,56 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a precision's damage comes from: weights alone, activations alone, and both at once."""
+"""What a precision's damage comes from: weights alone, activations alone, the stored state alone, and
+all of them at once."""
 import math
 
 from ssmq_plots import results, verdict
 
 # What two trials must share to differ in nothing but what is quantized.
 SETTING = ("task", "protocol", "seq_len", "stride", "context_length", "seed", "scope", "dtype",
-           "state_dtype", "state_rounding", "baseline", "drift_path")
-FLOAT = "float"
+           "baseline", "drift_path")
+STATE = ("state_dtype", "state_rounding")
+FLOAT, PLAIN_STATE = "float", "fp32"
 
 
-def parts_of(both, trials):
-    """(weights alone, activations alone) of a trial that quantizes both; None where not run."""
-    mine = [t for t in trials if all(t[name] == both[name] for name in SETTING)]
-    weights = next((t for t in mine if t["a_format"] == FLOAT and all(
-        t[name] == both[name] for name in ("w_format", "group_size"))), None)
-    activations = next((t for t in mine if t["w_format"] == FLOAT
-                        and t["a_format"] == both["a_format"]), None)
-    return weights, activations
+def is_same(a, b, names):
+    return all(a[name] == b[name] for name in names)
+
+
+def parts_of(whole, trials):
+    """[weights alone, activations alone, state alone] of a trial that quantizes weights and
+    activations. The last is None where the parts have the state of the whole; the list is None where
+    a part was not run."""
+    # A part that quantizes no projection has the scope none.
+    alike = [t for t in trials if is_same(t, whole, [n for n in SETTING if n != "scope"])
+             and t["scope"] in (whole["scope"], "none")]
+
+    def part(is_weights, is_activations, has_state):
+        return next((t for t in alike
+                     if t["w_format"] == (whole["w_format"] if is_weights else FLOAT)
+                     and t["a_format"] == (whole["a_format"] if is_activations else FLOAT)
+                     and (not is_weights or t["group_size"] == whole["group_size"])
+                     and (is_same(t, whole, STATE) if has_state
+                          else t["state_dtype"] == PLAIN_STATE)), None)
+
+    same = [part(True, False, True), part(False, True, True)]
+    if None not in same:
+        return [*same, None]
+    apart = [part(True, False, False), part(False, True, False), part(False, False, True)]
+    return None if whole["state_dtype"] == PLAIN_STATE or None in apart else apart
 
 
 class Cause:
-    """One figure of a trial and of its two parts, and what the parts would give if neither changed
-    what the other does: independent errors add as squares, small changes of NLL as they are."""
+    """One figure of a trial and of its parts (state: None if the parts have the whole's), and what the
+    parts would give if none changed what another does: independent errors add as squares, small
+    changes of NLL as they are."""
 
-    def __init__(self, name, setting, precision, weights, activations, both, is_error):
+    def __init__(self, name, setting, precision, parts, whole, is_error):
         self.name, self.setting, self.precision = name, setting, precision
-        self.weights, self.activations, self.both = weights, activations, both
-        self.together = math.hypot(weights, activations) if is_error else weights + activations
-        self.interaction = both - self.together
+        self.weights, self.activations, self.state = parts
+        self.whole = whole
+        found = [value for value in parts if value is not None]
+        self.together = math.hypot(*found) if is_error else sum(found)
+        self.interaction = whole - self.together
 
 
 def added(run, trial, trials):
@@ -37,7 +59,7 @@ def added(run, trial, trials):
 
 
 def find(run):
-    """Every precision with both of its parts, by drift of the state and by NLL added (ppl).
+    """Every precision with all of its parts, by drift of the state and by NLL added (ppl).
     Raises NoData."""
     found = []
     for task, field, name, is_error in (
@@ -47,18 +69,19 @@ def find(run):
             trials = [t for t in run.finished(task, field) if t["scope"] in ("none", "all")]
         except results.NoData:
             continue
-        for both in trials:
-            if FLOAT in (both["w_format"], both["a_format"]):
+        for whole in trials:
+            if FLOAT in (whole["w_format"], whole["a_format"]):
                 continue
-            parts = parts_of(both, trials)
-            if None in parts:
+            parts = parts_of(whole, trials)
+            if parts is None:
                 continue
-            values = [t[field] if is_error else added(run, t, trials) for t in (*parts, both)]
-            if None in values:
+            values = [None if t is None else t[field] if is_error else added(run, t, trials)
+                      for t in (*parts, whole)]
+            if any(value is None and t is not None for value, t in zip(values, (*parts, whole))):
                 continue
-            setting = (f"{both['context_length']} tokens" if is_error
-                       else f"{both['protocol']} {both['seq_len']}")
-            found.append(Cause(name, setting, both["precision"], *values, is_error))
+            setting = (f"{whole['context_length']} tokens, {whole['drift_path']}" if is_error
+                       else f"{whole['protocol']} {whole['seq_len']}")
+            found.append(Cause(name, setting, whole["precision"], values[:3], values[3], is_error))
     if not found:
         raise results.NoData("no precision beside its weights alone and its activations alone")
     return found

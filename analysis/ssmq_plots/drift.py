@@ -64,6 +64,20 @@ def half_lives(axis, shown, table, run):
     axis.set_title("heads by half-life, last step", loc="left")
 
 
+def responses(axis, shown, table, run):
+    """What is left of an impulse, root mean square over heads and sequences."""
+    for place, trial in enumerate(shown):
+        drift = run.drift(trial)
+        steps = drift["impulse_step"] * 2 ** style.dodge(place, len(shown), 0.36)
+        left = np.sqrt(np.mean(np.square(drift["drift_impulse_response"]), axis=(1, 2, 3)))
+        style.points(axis, steps, positive(left), table[trial["precision"]])
+    axis.axhline(1, color=style.INK, linewidth=0.8)
+    axis.set_yscale("log")
+    style.length_axis(axis, [int(t) for t in drift["impulse_step"]], "Tokens after the impulse")
+    axis.set_ylabel("Left of the impulse")
+    axis.set_title("an error put in once", loc="left")
+
+
 def exponent_of(trial):
     """'w8a8 0.12 (0.05 to 0.19)', or why there is none."""
     name = trial["precision"]
@@ -94,11 +108,18 @@ def draw(run):
         f"resolved. An error of 0 is not drawn. {style.MOVED}",
         "Growth exponent, 95 % interval: " + "; ".join(map(exponent_of, shown)) + ".",
         style.standing(run, "drift", trials, shown)]
-    figure, axes = style.frame(3, "Drift of the recurrent state", style.subtitle(run, shown),
-                               caption)
+    # Files of earlier versions lack the field.
+    hit = [trial for trial in shown if trial.get("drift_impulse") is not None]
+    if hit:
+        caption.insert(1, f"Impulse: every entry of the state times 1 +- {hit[0]['drift_impulse']:g}, "
+                       "once; its difference to the same model without it, as a share of it.")
+    figure, axes = style.frame(4 if hit else 3, "Drift of the recurrent state",
+                               style.subtitle(run, shown), caption)
     growth(axes[0], shown, table, run)
     layers(axes[1], shown, table, run)
     half_lives(axes[2], shown, table, run)
+    if hit:
+        responses(axes[3], hit, table, run)
     style.legend(axes, precisions, table)
     return figure
 

@@ -48,8 +48,17 @@ class Cell:
         return wilson(self.base_right, self.prompts)[0] < floor
 
 
+def templates(trials):
+    """Prompt templates in the order of the file."""
+    return list(dict.fromkeys(t["prompt_template_version"] for t in trials))
+
+
+def of_template(trials, template):
+    return [t for t in trials if t["prompt_template_version"] == template]
+
+
 def outcomes(run, trials):
-    """{(context, seed, depth, number): (key, right)} of one precision's trials."""
+    """{(context, seed, depth, number): (key, right)} of one precision's trials of one template."""
     found = {}
     for trial in trials:
         series = [run.series(f"passkey_{name}", trial) for name in ("depth", "key", "correct")]

@@ -32,14 +32,19 @@ def draw_lengths(run):
     shown = style.in_scope(run, trials)
     table = style.looks(run.precisions)
     what, standing = caption_of(run, trials, shown)
-    figure, axes = style.frame(1, "Passkey accuracy against prompt length",
+    templates = paired.templates(shown)
+    figure, axes = style.frame(len(templates), "Passkey accuracy against prompt length",
                                style.subtitle(run, shown),
                                [what, f"Bars: 95 % Wilson interval. {style.MOVED}", standing])
-    style.lines(axes[0], list(style.by_line(run, shown)), "accuracy", table, ends=interval)
-    style.length_axis(axes[0], [t["context_length"] for t in shown], "Prompt length (tokens)")
-    axes[0].set_ylim(-0.04, 1.04)
-    axes[0].set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    axes[0].set_ylabel("Accuracy (share of prompts)")
+    for axis, template in zip(axes, templates):
+        mine = paired.of_template(shown, template)
+        style.lines(axis, list(style.by_line(run, mine)), "accuracy", table, ends=interval)
+        style.length_axis(axis, [t["context_length"] for t in mine], "Prompt length (tokens)")
+        axis.set_ylim(-0.04, 1.04)
+        axis.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+        axis.set_ylabel("Accuracy (share of prompts)")
+        if len(templates) > 1:
+            axis.set_title(template, loc="left")
     style.legend(axes, style.ordered(run, shown), table)
     return figure
 
@@ -72,8 +77,9 @@ def heat_map(axis, cells, lengths, depths, masked):
     for (length, depth), (right, prompts) in cells.items():
         row, column = depths.index(depth), lengths.index(length)
         ink = "white" if shares[row, column] < 0.5 else "black"
-        axis.text(column, row, f"{right}/{prompts}", ha="center", va="center", fontsize=8,
-                  color=ink)
+        low, high = paired.wilson(right, prompts)
+        axis.text(column, row, f"{right}/{prompts}\n{low:.2f} to {high:.2f}", ha="center",
+                  va="center", fontsize=6.5 if len(lengths) < 5 else 4.8, color=ink)
     axis.set_xticks(range(len(lengths)), [f"{n}" for n in lengths])
     axis.set_yticks(range(len(depths)), [f"{depth:g}" for depth in depths])
     axis.set_xticks(np.arange(len(lengths) + 1) - 0.5, minor=True)
@@ -92,26 +98,30 @@ def draw_depths(run):
     trials = run.finished("passkey", "accuracy")
     shown = style.in_scope(run, trials)
     precisions = style.ordered(run, shown)
-    cells = {name: by_depth(run, [t for t in shown if t["precision"] == name])
-             for name in precisions}
+    templates = paired.templates(shown)
+    cells = {(template, name): by_depth(run, [t for t in paired.of_template(shown, template)
+                                              if t["precision"] == name])
+             for template in templates for name in precisions}
     lengths = sorted({key[0] for part in cells.values() for key in part})
     depths = sorted({key[1] for part in cells.values() for key in part})
     if len(depths) < 2:
         raise NoData("the prompts of this run have their key at one depth only" if depths
                      else "no series passkey_depth and passkey_correct")
     floor = shown[0]["accuracy_floor"] or 0.0
-    masked = {place for place, (right, prompts) in cells.get(shown[0]["baseline"], {}).items()
-              if paired.wilson(right, prompts)[0] < floor}
+    masked = {template: {place for place, (right, prompts) in cells.get(
+        (template, shown[0]["baseline"]), {}).items() if paired.wilson(right, prompts)[0] < floor}
+        for template in templates}
     what, standing = caption_of(run, trials, shown)
     figure, axes = style.frame(
-        len(precisions), "Passkey accuracy by prompt length and place of the key",
+        len(cells), "Passkey accuracy by prompt length and place of the key",
         style.subtitle(run, shown),
         [what.replace("prompts a point", "prompts a column"),
-         "Numbers in a cell: right answers / prompts. Hatched: the lower end of the baseline's "
+         "Numbers in a cell: right answers / prompts, 95 % Wilson interval. Hatched: the lower end of "
+         "the baseline's "
          f"95 % interval is below the floor of {floor:g}.", standing])
-    for axis, name in zip(axes, precisions):
-        image = heat_map(axis, cells[name], lengths, depths, masked)
-        axis.set_title(name, loc="left")
+    for axis, ((template, name), part) in zip(axes, cells.items()):
+        image = heat_map(axis, part, lengths, depths, masked[template])
+        axis.set_title(name if len(templates) == 1 else f"{name}, {template}", loc="left")
     columns = axes[0].get_subplotspec().get_gridspec().ncols
     box = axes[columns - 1].get_position()
     width = figure.get_figwidth()
@@ -122,15 +132,19 @@ def draw_depths(run):
 
 
 def paired_cells(run, shown, precisions):
-    """Baseline's name and {precision: {length: Cell}} of every other precision."""
+    """Baseline's name and {row: {length: Cell}} of every other precision, a row for each template."""
     baseline = shown[0]["baseline"]
     if baseline not in precisions:
         raise NoData(f"no finished passkey trial of the baseline {baseline or '(not named)'}")
-    of = {name: paired.outcomes(run, [t for t in shown if t["precision"] == name])
-          for name in precisions}
-    table = {name: paired.cells(of[baseline], of[name], paired.by_length)
-             for name in precisions if name != baseline}
-    table = {name: cells for name, cells in table.items() if cells}
+    table, templates = {}, paired.templates(shown)
+    for template in templates:
+        mine = paired.of_template(shown, template)
+        of = {name: paired.outcomes(run, [t for t in mine if t["precision"] == name])
+              for name in precisions}
+        for name in precisions:
+            cells = paired.cells(of[baseline], of[name], paired.by_length)
+            if name != baseline and cells:
+                table[name if len(templates) == 1 else f"{name}, {template}"] = cells
     if not table:
         raise NoData(f"no precision answered the same passkey prompts as the baseline {baseline}")
     return baseline, table

@@ -77,9 +77,11 @@ def passkey(trials):
     done = [t for t in trials if t["status"] == "ok"]
     kinds = style.distinct(f"`{t['prompt_template_version']}` (SHA-256 "
                            f"`{t['prompt_template_hash']}`)" for t in trials)
-    prompts = {(t["context_length"], t["seed"]): (t["n_trials"], t["prompt_hash"]) for t in done}
-    listed = "\n".join(f"- {length} tokens, seed {seed}: {n} prompts, SHA-256 of their ids `{sha}`"
-                       for (length, seed), (n, sha) in sorted(prompts.items()))
+    prompts = {(t["prompt_template_version"], t["context_length"], t["seed"]):
+               (t["n_trials"], t["prompt_hash"]) for t in done}
+    listed = "\n".join(f"- `{template}`, {length} tokens, seed {seed}: {n} prompts, SHA-256 of their "
+                       f"ids `{sha}`"
+                       for (template, length, seed), (n, sha) in sorted(prompts.items()))
     return (f"Prompts of exact token length, template {', '.join(kinds)}; the same for every "
             "precision. Filler is cut between tokens. Greedy decoding; an answer counts if the "
             "answer's own token ids are said exactly. 95 % Wilson intervals; against the baseline "
@@ -104,9 +106,19 @@ FIDELITY = ("Baseline and precision run side by side over the same windows on th
             "pieces of seq_len of a stream) as units; draws from SplitMix64 seeded by the SHA-256 of "
             "the trial's key without precision and scope.")
 SENSITIVITY = ("Each projection of each layer quantized alone (scope `only:`) against the unquantized "
-               "model in the same compute type over the same windows; intervals: 95 % of means of "
+               "model in the same compute type (of fidelity trials: the baseline) over the same windows, "
+               "by the NLL it adds and by KL(baseline || precision); intervals: 95 % of means of "
                "windows drawn with replacement, 10000 draws, PCG64.")
 DRIFT = ("Both models take the same tokens; relative error of a head's recurrent state by the "
          "Frobenius norm, root mean square over heads and sequences. The floor is the same precision's "
          "prefill path against its decode path; an error at or below it is not resolved. The exponent "
          "is the slope of ln error on ln tokens over points above the floor.")
+IMPULSE = (" Impulse: one step before the last every entry of the precision's own state is multiplied by "
+           "1 + {size:g} or 1 - {size:g}, signs drawn, the same for every precision; the relative "
+           "difference to the same model without it, over {size:g}. Its half-life is the median over "
+           "heads, and none if it does not fall to a half.")
+
+
+def drift(trials):
+    sizes = sorted({t.get("drift_impulse") for t in trials} - {None})
+    return DRIFT + "".join(IMPULSE.format(size=size) for size in sizes)

@@ -25,31 +25,46 @@ def breaks(run):
     names = verdict.quantized(run)
     if not names:
         raise results.NoData("no trial with everything quantized")
-    try:
-        baseline, cells = verdict.passkey_cells(run)
-        floor = next(t["accuracy_floor"] or 0.0 for t in run.of_task("passkey"))
-    except results.NoData:
-        baseline, cells, floor = run.trials[0]["baseline"], {}, 0.0
-    rows = []
+    baseline = run.trials[0]["baseline"]
+    floor = next((t["accuracy_floor"] or 0.0 for t in run.of_task("passkey")), 0.0)
+    every = cells_of_templates(run)
+    rows, sentences = [], []
     for name in names:
         bits = next((t["storage_bits"] for t in run.trials if t["precision"] == name
-                     and t["scope"] == "all"), None)
+                     and t["scope"] in ("none", "all")), None)
         ratio = verdict.ppl_ratio(run, name)
-        first = verdict.first_to_go(run, name)
+        first = verdict.first_to_go(run, name) or verdict.first_to_go(run, name, "kl")
+        cells = {template: found[name] for template, found in every.items() if name in found}
         rows.append([name, number(bits, 3),
                      "-" if ratio is None else f"{interval(*ratio[:3], 5)}; {ratio[3]}",
-                     verdict.Held(cells[name], floor).text() if name in cells else "-",
+                     "; ".join((f"{template}: " if len(every) > 1 else "")
+                               + verdict.Held(found, floor).text()
+                               for template, found in cells.items()) or "-",
                      "-" if first is None else first_text(first), drift_text(run, name)])
+        sentences.append(f"- {verdict.sentence(run, name, baseline, cells, floor)}")
     return "\n\n".join([
         table(["precision", "stored bits a weight", "perplexity ratio (95 %)",
                "longest context held (tokens)", "first projection to go (95 %)",
                "drift exponent (95 %)"], rows),
-        f"Against the baseline {baseline or '(not named)'}, every projection quantized. Ratio: exp "
+        "\n".join(sentences),
+        f"Against the baseline {baseline or '(not named)'}, every projection quantized, or the state "
+        "alone. Ratio: exp "
         "of the paired difference of mean NLL. A length of passkey prompts counts as held if at it and "
         "at every shorter one where the baseline's lower Wilson end reaches the floor "
         f"({floor:g}), the precision's lower end reaches it too and McNemar's test, by Holm's method "
         f"over the lengths, finds no loss at {verdict.ALPHA:g}. First to go: the projection that adds "
         "most when it alone is quantized. A '-' was not run."])
+
+
+def cells_of_templates(run):
+    """{template: {precision: {length: Cell}}} of every template that the baseline answered."""
+    found = {}
+    for template in paired.templates(run.of_task("passkey")):
+        try:
+            found[template] = verdict.passkey_cells(run, template)
+        except results.NoData:
+            continue
+    return found
 
 
 def first_text(first):
@@ -109,26 +124,25 @@ def fidelity_table(run):
 
 def passkey(run):
     trials = whole(run.finished("passkey", "accuracy"))
-    try:
-        baseline, cells = verdict.passkey_cells(run)
-    except results.NoData:
-        baseline, cells = "", {}
+    baseline, every = trials[0]["baseline"], cells_of_templates(run)
     rows = []
-    for t in by_setting(run, trials, "context_length", "seed"):
-        cell = cells.get(t["precision"], {}).get(t["context_length"])
+    for t in by_setting(run, trials, "prompt_template_version", "context_length", "seed"):
+        template = t["prompt_template_version"]
+        cell = every.get(template, {}).get(t["precision"], {}).get(t["context_length"])
         if t["precision"] == baseline or t["scope"] not in ("none", "all") or cell is None:
             change = ["-", "-", "-"]
         else:
             masked = cell.is_masked(t["accuracy_floor"] or 0.0)
             change = [cell.lost, cell.gained, "masked" if masked else p_value(cell.p)]
-        rows.append([t["context_length"], t["precision"], t["scope"],
+        rows.append([template, t["context_length"], t["precision"], t["scope"],
                      f"{t['n_correct']} of {t['n_trials']}",
                      interval(t["accuracy"], t["accuracy_ci_low"], t["accuracy_ci_high"], 3),
                      *change, number(t["digit_accuracy"], 3), number(t["answer_nll_mean"], 3),
                      number(t["answer_rank_mean"], 3), number(t["control_accuracy"], 3),
                      number(t["wrong_key_accuracy"], 3)])
     return "\n\n".join([
-        table(["tokens", "precision", "scope", "right", "accuracy (95 %)", "lost", "gained", "p",
+        table(["template", "tokens", "precision", "scope", "right", "accuracy (95 %)", "lost",
+               "gained", "p",
                "digits", "answer NLL", "answer rank", "without key", "wrong key"], rows),
         f"lost, gained: prompts against the baseline {baseline or '(not named)'}, all seeds of a "
         "length together; p: McNemar, not corrected. masked: the baseline itself is not surely above "
@@ -136,19 +150,27 @@ def passkey(run):
 
 
 def ranking(run):
-    parts = []
-    for group in sensitivity.groups(run):
-        rows = [[rank, f"{e.layer}.{e.module}" if e.layer is not None else e.kind,
-                 interval(e.delta, e.low, e.high), number(e.spared_bits, 3)]
-                for rank, e in enumerate(group.only[:MOST_RANKED], 1)]
-        joint = ("" if group.whole is None else
-                 f"; all at once {interval(group.whole.delta, group.whole.low, group.whole.high)}")
-        parts.append(f"{group.precision}, {group.protocol} {group.seq_len}, seed {group.seed}: the "
-                     f"worst {len(rows)} of {len(group.only)} projections. Sum of single effects "
-                     f"{number(group.sum_of_singles)}{joint} nat a token.\n\n"
-                     + table(["rank", "projection", "added NLL (nat a token, 95 %)", "bits saved"],
-                             rows))
+    """By added NLL, then by KL, where each was run."""
+    parts, missing = [], None
+    for measure, name in sensitivity.NAMES.items():
+        try:
+            parts += [ranking_of(group, name) for group in sensitivity.groups(run, measure)]
+        except results.NoData as reason:
+            missing = missing or reason
+    if not parts:
+        raise missing
     return "\n\n".join(parts)
+
+
+def ranking_of(group, name):
+    rows = [[rank, f"{e.layer}.{e.module}", interval(e.delta, e.low, e.high),
+             number(e.spared_bits, 3)] for rank, e in enumerate(group.only[:MOST_RANKED], 1)]
+    joint = ("" if group.whole is None else
+             f"; all at once {interval(group.whole.delta, group.whole.low, group.whole.high)}")
+    return (f"{group.precision}, {group.protocol} {group.seq_len}, seed {group.seed}: the worst "
+            f"{len(rows)} of {len(group.only)} projections by {name}. Sum of single effects "
+            f"{number(group.sum_of_singles)}{joint}.\n\n"
+            + table(["rank", "projection", name.replace(")", ", 95 %)"), "bits saved"], rows))
 
 
 def drift(run):
@@ -162,20 +184,25 @@ def drift(run):
             interval(t["drift_exponent"], t["drift_exponent_ci_low"], t["drift_exponent_ci_high"],
                      3),
             f"{number(t['drift_n_resolved'])} of {number(t['drift_n_heads'])}",
-            number(t["drift_worst_layer"])])
+            number(t["drift_worst_layer"]),
+            # Files of earlier versions lack the fields.
+            number(t.get("drift_impulse_half_life"), 3), number(t.get("drift_impulse_left"), 3)])
     return table(["tokens", "path", "precision", "scope", "error at the end (95 %)", "injected",
-                  "floor", "verdict", "exponent (95 %)", "heads resolved", "worst layer"], rows)
+                  "floor", "verdict", "exponent (95 %)", "heads resolved", "worst layer",
+                  "impulse half-life (tokens)", "left of the impulse"], rows)
 
 
 def what_from(run):
     rows = [[c.name, c.setting, c.precision, number(c.weights), number(c.activations),
-             number(c.both), number(c.together), f"{c.interaction:+.2g}"] for c in causes.find(run)]
+             number(c.state), number(c.whole), number(c.together), f"{c.interaction:+.2g}"]
+            for c in causes.find(run)]
     return "\n\n".join([
-        table(["figure", "setting", "precision", "weights alone", "activations alone", "both",
-               "expected of both", "interaction"], rows),
-        "Expected if neither changed what the other does: the root of the sum of squares of state "
-        "errors, which are taken for independent, and the sum of the NLL added. Interaction: both "
-        "beyond what is expected."])
+        table(["figure", "setting", "precision", "weights alone", "activations alone",
+               "state alone", "all at once", "expected of all", "interaction"], rows),
+        "Expected if none changed what another does: the root of the sum of squares of state "
+        "errors, which are taken for independent, and the sum of the NLL added. Interaction: all at "
+        "once beyond what is expected. A state alone of '-': all of the row store it in the same "
+        "type."])
 
 
 def profile(run):
@@ -213,7 +240,7 @@ def protocol(run):
              "fidelity": ("Fidelity", lambda trials: protocol_text.FIDELITY + "\n\n"
                           + protocol_text.windows(trials)),
              "passkey": ("Passkey", protocol_text.passkey),
-             "drift": ("Drift", lambda _: protocol_text.DRIFT),
+             "drift": ("Drift", protocol_text.drift),
              "profile": ("Profile", protocol_text.profile)}
     for task, (title, text) in texts.items():
         if run.of_task(task):
@@ -245,7 +272,7 @@ def provenance(run):
 
 SECTIONS = [("Where each precision breaks", breaks), ("Perplexity", perplexity),
             ("Fidelity", fidelity_table), ("Passkey", passkey), ("Sensitivity", ranking),
-            ("Drift", drift), ("Weights or activations", what_from), ("Profile", profile), ("Trials that are not ok", failures),
+            ("Drift", drift), ("What it comes from", what_from), ("Profile", profile), ("Trials that are not ok", failures),
             ("Protocol", protocol), ("Provenance", provenance)]
 
 

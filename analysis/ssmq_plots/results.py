@@ -98,7 +98,7 @@ def _read_file(path, file):
     precisions = list(dict.fromkeys(precisions))
     wanted = ("passkey_depth", "passkey_key", "passkey_correct", "nll_window",
               "nll_window_tokens", "nll_bucket_mean", "nll_bucket_sem", "nll_bucket_tokens",
-              "delta_nll_bucket_mean", "delta_nll_bucket_sem")
+              "delta_nll_bucket_mean", "delta_nll_bucket_sem", "delta_nll_window", "kl_window")
     series = {name: _read_series(file["samples"][name]) for name in wanted
               if "samples" in file and name in file["samples"]}
     drifts = {int(row): {name: group[name][:] for name in group}

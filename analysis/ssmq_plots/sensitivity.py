@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which projection of which layer breaks first: perplexity trials of single modules (scope `only:`)
-and of all but one (`except:`) against the unquantized trial over the same windows.
+"""Which projection of which layer breaks first: trials of single modules (scope `only:`) and of all
+but one (`except:`) against the unquantized model over the same windows, by two measures:
 
-An effect is a difference of mean NLL, in nats a token. Trials score the same tokens, so its interval
-comes from the differences of their windows: 95 % of means of windows drawn with replacement. The
-baseline is the unquantized trial in the compute type of the quantized ones."""
+nll  added NLL. ppl trials against the unquantized trial in the compute type of the quantized ones; of
+     a run without such, fidelity trials against their baseline.
+kl   KL(baseline || precision) of fidelity trials.
+
+Both are nats a token. All trials score the same tokens, so an interval comes from the windows'
+differences: 95 % of means of windows drawn with replacement."""
 import re
 
 import numpy as np
@@ -13,32 +16,37 @@ from ssmq_plots import results, style
 
 MODULE = re.compile(r"^(only|except):(\d+)\.(\w+)$")
 DRAWS, SEED, TAIL = 10_000, 20_260_000, 2.5
+# Of a measure: what an axis and a table call it.
+NAMES = {"nll": "added NLL (nat a token)", "kl": "KL to the baseline (nat a token)"}
+SAME = ("dtype", "protocol", "seq_len", "stride", "seed", "state_dtype")
 
 
 class Effect:
     """A trial against its baseline. kind: only, except or all; layer and module of a single one;
-    delta: NLL of the trial less the baseline's; low, high: its interval; spared_bits: stored bits a
-    weight, over all linear layers, that the trial saves."""
+    delta: the measure; low, high: its interval; spared_bits: stored bits a weight, over all linear
+    layers, that the trial saves, None where no unquantized trial says what there is to save."""
 
-    def __init__(self, trial, baseline, differences, tokens):
+    def __init__(self, trial, delta, differences, tokens, baseline_bits):
         match = MODULE.match(trial["scope"])
         self.kind = match[1] if match else trial["scope"]
         self.layer = int(match[2]) if match else None
         self.module = match[3] if match else None
-        self.delta = trial["nll_mean"] - baseline["nll_mean"]
+        self.delta = delta
         self.low, self.high = interval(differences, tokens)
         self.differences, self.tokens = differences, tokens
-        self.spared_bits = baseline["storage_bits"] - trial["storage_bits"]
+        self.spared_bits = (None if baseline_bits is None
+                            else baseline_bits - trial["storage_bits"])
 
 
 class Group:
     """Effects of one precision under one protocol: `only` and `spared` are sorted, the worst first;
     `whole` is the effect of scope all, or None."""
 
-    def __init__(self, trial, effects):
-        self.precision, self.dtype = trial["precision"], trial["dtype"]
+    def __init__(self, trial, effects, measure):
+        self.precision, self.dtype, self.measure = trial["precision"], trial["dtype"], measure
+        self.task = trial["task"]
         self.protocol, self.seq_len, self.seed = trial["protocol"], trial["seq_len"], trial["seed"]
-        self.only = ranked(e for e in effects if e.kind == "only")
+        self.only = ranked(e for e in effects if e.kind == "only" and e.layer is not None)
         self.whole = next((e for e in effects if e.kind == "all"), None)
         self.spared = [] if self.whole is None else self._spared(effects)
 
@@ -50,7 +58,8 @@ class Group:
                 effect.differences = self.whole.differences - effect.differences
                 effect.delta = self.whole.delta - effect.delta
                 effect.low, effect.high = interval(effect.differences, effect.tokens)
-                effect.spared_bits = self.whole.spared_bits - effect.spared_bits
+                if effect.spared_bits is not None:
+                    effect.spared_bits = self.whole.spared_bits - effect.spared_bits
                 gains.append(effect)
         return ranked(gains)
 
@@ -80,47 +89,84 @@ def interval(differences, tokens=None):
     return float(low), float(high)
 
 
-def groups(run):
-    """Groups of a run that have single modules.  Raises NoData."""
-    trials = run.finished("ppl", "nll_mean")
-    found = {}
-    for trial in trials:
-        baseline = next((t for t in trials if t["scope"] == "none" and all(
-            t[name] == trial[name] for name in ("dtype", "protocol", "seq_len", "stride", "seed",
-                                                "state_dtype"))), None)
-        if trial["scope"] == "none" or baseline is None:
-            continue
-        windows = [run.series("nll_window", t) for t in (trial, baseline)]
-        if any(series is None for series in windows) or len(windows[0]) != len(windows[1]):
-            continue
-        key = tuple(trial[name] for name in ("precision", "protocol", "seq_len", "seed"))
-        found.setdefault(key, (trial, []))[1].append(
-            Effect(trial, baseline, windows[0] - windows[1], run.series("nll_window_tokens", trial)))
-    with_singles = [Group(trial, effects) for trial, effects in found.values()
-                    if any(e.kind == "only" and e.layer is not None for e in effects)]
-    if not with_singles:
-        raise results.NoData("no perplexity trial of a single module beside an unquantized one in "
-                             f"{run.path.name}")
-    return with_singles
+def added_by_ppl(run, trial, trials):
+    """(delta, differences of windows, stored bits of the baseline) of a ppl trial, or None."""
+    baseline = next((t for t in trials if t["scope"] == "none"
+                     and all(t[name] == trial[name] for name in SAME)), None)
+    if baseline is None:
+        return None
+    windows = [run.series("nll_window", t) for t in (trial, baseline)]
+    if any(series is None for series in windows) or len(windows[0]) != len(windows[1]):
+        return None
+    return (trial["nll_mean"] - baseline["nll_mean"], windows[0] - windows[1],
+            baseline["storage_bits"])
 
 
-def draw(run):
-    found = groups(run)
+def by_fidelity(field, series):
+    """The same of a fidelity trial, which holds its differences itself."""
+    def of(run, trial, trials):
+        windows = run.series(series, trial)
+        bits = next((t["storage_bits"] for t in trials if t["scope"] == "none"
+                     and all(t[name] == trial[name] for name in SAME)), None)
+        return None if windows is None else (trial[field], windows, bits)
+    return of
+
+
+# Task, a field that its finished trials have, and how an effect is found; the first with data is it.
+SOURCES = {"nll": [("ppl", "nll_mean", added_by_ppl),
+                   ("fidelity", "kl_mean", by_fidelity("delta_nll_mean", "delta_nll_window"))],
+           "kl": [("fidelity", "kl_mean", by_fidelity("kl_mean", "kl_window"))]}
+
+
+def groups(run, measure="nll"):
+    """Groups of a run that have single modules, by one of NAMES.  Raises NoData."""
+    missing = None
+    for task, field, effect_of in SOURCES[measure]:
+        try:
+            trials = run.finished(task, field)
+        except results.NoData as reason:
+            missing = missing or reason
+            continue
+        what = "perplexity" if task == "ppl" else task
+        missing = missing or results.NoData(f"no {what} trial of a single module beside an "
+                                            f"unquantized one in {run.path.name}")
+        found = {}
+        for trial in trials:
+            effect = None if trial["scope"] == "none" else effect_of(run, trial, trials)
+            if effect is None:
+                continue
+            delta, differences, bits = effect
+            key = tuple(trial[name] for name in ("precision", "protocol", "seq_len", "seed"))
+            found.setdefault(key, (trial, []))[1].append(Effect(
+                trial, delta, differences, run.series("nll_window_tokens", trial), bits))
+        every = [Group(trial, effects, measure) for trial, effects in found.values()]
+        if any(group.only for group in every):
+            return [group for group in every if group.only]
+    raise missing
+
+
+def draw(run, measure="nll"):
+    found = groups(run, measure)
     table = style.looks(run.precisions)
-    trials = run.finished("ppl", "nll_mean")
-    shown = [t for t in trials if t["scope"] != "none"]
+    shown = [t for t in run.of_task(found[0].task) if t["status"] == "ok" and t["scope"] != "none"]
+    what = ("mean NLL with this projection of this layer alone quantized, less that of the "
+            "unquantized model" if measure == "nll" else
+            "mean KL(baseline || model with this projection of this layer alone quantized)")
     caption = [
-        "Each bar: mean NLL with this projection of this layer alone quantized, less that of the "
-        "unquantized model. Lines: 95 % of bootstrap means of the windows' differences, "
+        f"Each bar: {what}. Lines: 95 % of bootstrap means of the windows' differences, "
         f"{DRAWS:,} draws. Sum of all bars against everything quantized at once stands above each "
         "panel: what differs is interaction.",
         f"Windows: {style.span(t['n_windows'] for t in shown)}. Text SHA-256 "
         f"{', '.join(style.distinct(t['text_sha256'][:12] for t in shown))}. {style.origin(run, shown)}"]
-    figure, axes = style.frame(len(found), "Sensitivity of single projections",
-                               style.subtitle(run, shown), caption)
+    title = "Sensitivity of single projections" + (", by KL" if measure == "kl" else "")
+    figure, axes = style.frame(len(found), title, style.subtitle(run, shown), caption)
     for axis, group in zip(axes, found):
         panel(axis, group, table[group.precision])
     return figure
+
+
+def draw_kl(run):
+    return draw(run, "kl")
 
 
 def panel(axis, group, look):
@@ -140,11 +186,12 @@ def panel(axis, group, look):
     axis.set_xticks(range(0, len(layers), step), [str(n) for n in layers[::step]])
     axis.grid(axis="x", visible=False)
     axis.set_xlabel("Layer")
-    axis.set_ylabel("Added NLL (nat a token)")
+    name = NAMES[group.measure]
+    axis.set_ylabel(name[0].upper() + name[1:])
     joint = "" if group.whole is None else f", all at once {group.whole.delta:.4f}"
     axis.set_title(f"{group.precision}, {group.protocol} {group.seq_len}: sum "
                    f"{group.sum_of_singles:.4f}{joint}", loc="left")
     axis.legend(frameon=False, loc="upper center", ncols=len(modules))
 
 
-FIGURES = {"sensitivity.png": draw}
+FIGURES = {"sensitivity.png": draw, "sensitivity_kl.png": draw_kl}

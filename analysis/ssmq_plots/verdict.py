@@ -4,13 +4,17 @@ projection to go, how its state drifts."""
 import math
 
 from ssmq_plots import fidelity, paired, results, sensitivity
+from ssmq_plots.tables import interval, number
 
 ALPHA = 0.05  # of McNemar's tests of a precision's lengths together
 
 
 def quantized(run):
-    """Precisions that have a trial of everything quantized, in the order of the file."""
-    found = {t["precision"] for t in run.trials if t["scope"] == "all"}
+    """Precisions that have a trial of everything quantized, or of the state alone, in the order of
+    the file."""
+    found = {t["precision"] for t in run.trials if t["scope"] == "all" or (
+        t["scope"] == "none" and t["state_dtype"] not in ("", "fp32")
+        and t["precision"] != t["baseline"])}
     return [name for name in run.precisions if name in found]
 
 
@@ -59,18 +63,20 @@ def holm(ps):
     return adjusted
 
 
-def passkey_cells(run, task="passkey"):
-    """Baseline's name, {precision: {length: Cell}} against it, and its own {length: Cell}; scope
-    all and none.  Raises NoData."""
-    trials = [t for t in run.finished(task, "accuracy") if t["scope"] in ("none", "all")]
+def passkey_cells(run, template):
+    """{precision: {length: Cell}} against the baseline, itself among them; scope all and none, prompts
+    of one template.  Raises NoData."""
+    trials = [t for t in paired.of_template(run.finished("passkey", "accuracy"), template)
+              if t["scope"] in ("none", "all")]
     baseline = trials[0]["baseline"] if trials else ""
     of = {name: paired.outcomes(run, [t for t in trials if t["precision"] == name])
           for name in run.precisions}
     if not of.get(baseline):
-        raise results.NoData(f"no finished {task} trial of the baseline {baseline or '(not named)'}")
+        raise results.NoData("no finished passkey trial of the baseline "
+                             f"{baseline or '(not named)'}")
     every = {name: paired.cells(of[baseline], found, paired.by_length)
              for name, found in of.items() if found}
-    return baseline, {name: cells for name, cells in every.items() if cells}
+    return {name: cells for name, cells in every.items() if cells}
 
 
 class Held:
@@ -114,32 +120,19 @@ class First:
         self.is_apart = len(ranked) > 1 and self.low > ranked[1][1]
 
 
-def first_to_go(run, precision):
-    """First of a precision by the NLL added (ppl), else by KL (fidelity); None without trials of
-    single projections."""
+def first_to_go(run, precision, measure="nll"):
+    """First of a precision by the NLL added or by KL; None without trials of single projections."""
     try:
-        found = [g for g in sensitivity.groups(run) if g.precision == precision]
-        shown = fidelity.group_of(run.finished("ppl", "nll_mean"))
-        # The windows of the ratio, where single projections were run over them.
-        found.sort(key=lambda g: (g.protocol, g.seq_len, g.seed) != shown)
-        if found:
-            return First([(f"{e.layer}.{e.module}", e.delta, e.low, e.high)
-                          for e in found[0].only if e.layer is not None], "nat a token")
-    except results.NoData:
-        pass
-    try:
-        singles = [t for t in run.finished("fidelity", "kl_mean")
-                   if t["precision"] == precision and sensitivity.MODULE.match(t["scope"])
-                   and t["scope"].startswith("only:")]
+        found = [g for g in sensitivity.groups(run, measure) if g.precision == precision]
+        shown = fidelity.group_of(run.finished(found[0].task, "nll_mean")) if found else None
     except results.NoData:
         return None
-    if not singles:
+    if not found:
         return None
-    mine = fidelity.in_group(singles, fidelity.group_of(singles))
-    nan = float("nan")
-    ranked = sorted(((t["scope"][5:], t["kl_mean"], t["kl_mean_ci_low"] or nan,
-                      t["kl_mean_ci_high"] or nan) for t in mine), key=lambda r: (-r[1], r[0]))
-    return First(ranked, "nat of KL")
+    # The windows of the ratio, where single projections were run over them.
+    found.sort(key=lambda g: (g.protocol, g.seq_len, g.seed) != shown)
+    return First([(f"{e.layer}.{e.module}", e.delta, e.low, e.high) for e in found[0].only],
+                 "nat a token" if measure == "nll" else "nat of KL")
 
 
 def drift_of(run, precision):
@@ -147,3 +140,87 @@ def drift_of(run, precision):
     trials = [t for t in run.of_task("drift") if t["status"] == "ok"
               and t["precision"] == precision and t["scope"] in ("none", "all")]
     return max(trials, key=lambda t: t["context_length"], default=None)
+
+
+def ppl_says(run, precision, baseline):
+    ratio = ppl_ratio(run, precision)
+    if ratio is None:
+        return None
+    value, low, high, what = ratio
+    if low is None or low != low:
+        word = "is without an interval"
+    elif low > 1:
+        word = "rises"
+    else:
+        word = "falls" if high < 1 else "is not resolved from no change"
+    return (f"perplexity {word}, {interval(value, low, high, 5)} times that of {baseline} "
+            f"({what})")
+
+
+def context_says(cells, floor, prompts="passkey prompts"):
+    if not cells:
+        return None
+    held = Held(cells, floor)
+    if held.top is None:
+        return f"no length of {prompts} could be judged, the baseline being below the floor"
+    if held.broke is None:
+        return f"{prompts} hold up to {held.length} tokens, all that the baseline holds"
+    length, cell, _ = held.broke
+    ends = interval(cell.right / cell.prompts, *paired.wilson(cell.right, cell.prompts), 2)
+    before = (f"no length of {prompts} is held" if held.length is None else
+              f"{prompts} hold up to {held.length} tokens")
+    return (f"{before}, broken at {length}, where {ends} are right and {cell.lost} of "
+            f"{cell.base_right} are lost")
+
+
+def layer_says(run, precision):
+    """By the NLL added, and where it was run by KL; the two in a word where they agree."""
+    firsts = [first for first in (first_to_go(run, precision, measure)
+                                  for measure in sensitivity.NAMES) if first is not None]
+    parts = []
+    for first in firsts:
+        apart = ("" if first.is_apart or first.second is None
+                 else f", not apart from {first.second}")
+        parts.append(f"{first.name} ({interval(first.value, first.low, first.high, 3)} {first.unit}"
+                     f"{apart})")
+    return "first to go is " + " and by KL ".join(parts) if parts else None
+
+
+def drift_says(run, precision):
+    trial = drift_of(run, precision)
+    if trial is None:
+        return None
+    error = number(trial["drift_error_final"], 3)
+    if trial["drift_verdict"] == "not resolved":
+        return (f"the state's error after {trial['context_length']} tokens, {error}, is not resolved "
+                "from the floor")
+    if trial["drift_exponent"] is None:
+        return f"the state's error after {trial['context_length']} tokens is {error}, without a fit"
+    low, high = trial["drift_exponent_ci_low"], trial["drift_exponent_ci_high"]
+    sign = "is not resolved from constant"
+    if low is not None and (low > 0 or high < 0):
+        sign = "grows" if low > 0 else "shrinks"
+    return (f"the state's error {sign}, as tokens to the power of "
+            f"{interval(trial['drift_exponent'], low, high, 3)}, to {error} after "
+            f"{trial['context_length']} tokens")
+
+
+def contexts_say(of_templates, floor):
+    """Of every template; where there is one its name is left out."""
+    many = len(of_templates) > 1
+    return "; ".join(filter(None, (
+        context_says(cells, floor, f"{template} prompts" if many else "passkey prompts")
+        for template, cells in of_templates.items()))) or None
+
+
+def sentence(run, precision, baseline, cells, floor):
+    """Where a precision breaks, in a sentence: perplexity, longest context held, first projection to
+    go, drift; and what of these was not run. cells: {template: cells of its prompts by length}."""
+    says = {"perplexity": ppl_says(run, precision, baseline or "the baseline"),
+            "context": contexts_say(cells, floor),
+            "single projections": layer_says(run, precision),
+            "drift": drift_says(run, precision)}
+    missing = [name for name, text in says.items() if text is None]
+    text = "; ".join(part for part in says.values() if part is not None)
+    return (f"**{precision}**: " + (text or "nothing was run")
+            + (f" (not run: {', '.join(missing)})" if missing else "") + ".")

@@ -7,7 +7,7 @@
 #include "base/mem.h"
 
 static const char header[] =
-    "trial_idx,trial_id,task,protocol,precision,scope,context_length,"
+    "trial_idx,trial_id,task,protocol,prompt_template,precision,scope,context_length,"
     "stride,batch_size,gen_len,seed,cost_s,load_cost_s,weight_bytes,state_bytes,"
     "activation_bytes,workspace_bytes,device_bytes,skip,trial_key\n";
 
@@ -53,8 +53,9 @@ ssmq_status ssmq_plan_write(const ssmq_grid *grid, const ssmq_loaded *loaded, ss
     for (size_t i = 0; i < grid->n_trials; i++) {
         const ssmq_trial *trial = &grid->trials[i];
         bool is_of_text = ssmq_task_is_of_text(trial->task);
-        ssmq_str_addf(out, "%zu,%s,%s,%s,", i, trial->id, ssmq_task_name(trial->task),
-                      is_of_text ? ssmq_protocol_name(trial->protocol) : "");
+        ssmq_str_addf(out, "%zu,%s,%s,%s,%s,", i, trial->id, ssmq_task_name(trial->task),
+                      is_of_text ? ssmq_protocol_name(trial->protocol) : "",
+                      trial->prompt_template);
         add_text(out, trial->precision.name);
         add_text(out, trial->scope);
         add_number(out, trial->context_length);

@@ -14,11 +14,11 @@ extern "C" {
 
 enum { SSMQ_MAX_PLAN_BYTES = 1 << 30 };
 
-/* Appends a header and a line for each trial: trial_idx, trial_id, task, protocol, precision,
- * scope, context_length, stride, batch_size, gen_len, seed, cost_s, load_cost_s, weight_bytes,
- * state_bytes, activation_bytes, workspace_bytes, device_bytes (the sum of the four), skip,
- * trial_key. The bytes stay empty for an engine that does not know its sizes beforehand. Fails:
- * NOMEM, CONFIG (over SSMQ_MAX_PLAN_BYTES). */
+/* Appends a header and a line for each trial: trial_idx, trial_id, task, protocol, prompt_template,
+ * precision, scope, context_length, stride, batch_size, gen_len, seed, cost_s, load_cost_s,
+ * weight_bytes, state_bytes, activation_bytes, workspace_bytes, device_bytes (the sum of the four),
+ * skip, trial_key. The bytes stay empty for an engine that does not know its sizes beforehand.
+ * Fails: NOMEM, CONFIG (over SSMQ_MAX_PLAN_BYTES). */
 SSMQ_MUST_USE ssmq_status ssmq_plan_write(const ssmq_grid *grid, const ssmq_loaded *loaded,
                                           ssmq_str *out, ssmq_err *err);
 

@@ -35,6 +35,7 @@ static const table_column ppl_columns[] = {
     {"tokens_per_s", 1, ALWAYS},
 };
 static const table_column passkey_columns[] = {
+    {"prompt_template_version", 0, IF_IT_VARIES},
     {"context_length", 0, ALWAYS},
     {"batch_size", 0, IF_IT_VARIES},
     {"seed", 0, IF_IT_VARIES},
@@ -139,6 +140,7 @@ static int compare_rows(const void *left, const void *right) {
     const ssmq_record *b = *(const ssmq_record *const *)right;
     int order = task_rank(a->task) - task_rank(b->task);
     if (order == 0) order = strcmp(a->protocol, b->protocol);
+    if (order == 0) order = strcmp(a->prompt_template_version, b->prompt_template_version);
     if (order == 0) order = compare_i64(a->seq_len, b->seq_len);
     if (order == 0) order = compare_i64(a->context_length, b->context_length);
     if (order == 0) order = compare_i64(a->stride, b->stride);

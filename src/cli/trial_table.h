@@ -26,9 +26,9 @@ void ssmq_trial_list_free(ssmq_trial_list *list);
 
 typedef enum ssmq_table_style { SSMQ_TABLE_TEXT, SSMQ_TABLE_MARKDOWN } ssmq_table_style;
 
-/* Sorts the list by task, protocol, context, stride, batch, seed and precision (more bits first),
- * equal ones in the order they came in, and appends a table for each task that occurs.
- * Fails: NOMEM, CONFIG (over out's maximum). */
+/* Sorts the list by task, protocol, prompt template, context, stride, batch, seed and precision
+ * (more bits first), equal ones in the order they came in, and appends a table for each task that
+ * occurs. Fails: NOMEM, CONFIG (over out's maximum). */
 SSMQ_MUST_USE ssmq_status ssmq_trial_tables_add(ssmq_trial_list *list, ssmq_table_style style,
                                                 ssmq_str *out, ssmq_err *err);
 

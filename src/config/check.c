@@ -108,9 +108,19 @@ static bool is_demo(const char *path) {
 static void choose_template(ssmq_reading *reading) {
     ssmq_config *config = reading->config;
     if (reading->is_default[KEY(passkey, prompt_template)] && !is_demo(config->model.path)) {
-        ssmq_field_set(config->passkey.prompt_template, sizeof config->passkey.prompt_template,
-                       "landmark-1");
+        ssmq_field_set(config->passkey.prompt_template[0],
+                       sizeof config->passkey.prompt_template[0], "landmark-1");
     }
+}
+
+/* It begins at a step, of which the first is at 128 tokens. */
+static void check_impulse(ssmq_reading *reading) {
+    const ssmq_config *config = reading->config;
+    const ssmq_key_id key = KEY(drift, impulse);
+    if (reading->is_bad[key] || reading->is_bad[KEY(drift, context_length)]) return;
+    if (config->drift.impulse == 0.0 || config->drift.context_length >= 256) return;
+    ssmq_fault(&reading->faults, origin_of(reading, key, KEY(drift, context_length)),
+               "drift.impulse", "needs a drift.context_length of at least 256");
 }
 
 void ssmq_reading_check(ssmq_reading *reading) {
@@ -121,4 +131,5 @@ void ssmq_reading_check(ssmq_reading *reading) {
     check_baseline(reading);
     check_script(reading);
     check_decode_products(reading);
+    check_impulse(reading);
 }

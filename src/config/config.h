@@ -23,6 +23,8 @@ extern "C" {
 
 enum {
     SSMQ_MAX_AXIS = 64,       /* values of one axis */
+    SSMQ_MAX_TEMPLATES = 8,   /* prompt templates of one run */
+    SSMQ_TEMPLATE_BYTES = 32, /* name of a prompt template */
     SSMQ_MAX_TEXT_VALUE = 512 /* bytes of a text value */
 };
 
@@ -100,16 +102,17 @@ typedef struct ssmq_config_ppl {
 } ssmq_config_ppl;
 
 typedef struct ssmq_config_passkey {
-    ssmq_axis_i64 context_length;          /* exact tokens of the prompt */
-    ssmq_axis_f64 depth;                   /* places of the needle, 0 (start) to 1 (end) */
-    int64_t n_trials;                      /* prompts a depth */
-    char prompt_template[32];              /* one of ssmq_template_versions() */
-    char filler[16];                       /* grass | text */
-    char filler_text[SSMQ_MAX_TEXT_VALUE]; /* UTF-8 file of filler: text */
-    bool control;                          /* also run each prompt without its needle */
-    bool wrong_key;                        /* also run each prompt with another key in its needle */
-    double accuracy_floor;                 /* of the baseline; below it figures mask a cell */
-    int64_t batch_size;                    /* prompts run together; results do not depend on it */
+    ssmq_axis_i64 context_length; /* exact tokens of the prompt */
+    ssmq_axis_f64 depth;          /* places of the needle, 0 (start) to 1 (end) */
+    int64_t n_trials;             /* prompts a depth */
+    size_t n_prompt_template;
+    char prompt_template[SSMQ_MAX_TEMPLATES][SSMQ_TEMPLATE_BYTES]; /* of ssmq_template_versions() */
+    char filler[16];                                               /* grass | text */
+    char filler_text[SSMQ_MAX_TEXT_VALUE];                         /* UTF-8 file of filler: text */
+    bool control;          /* also run each prompt without its needle */
+    bool wrong_key;        /* also run each prompt with another key in its needle */
+    double accuracy_floor; /* of the baseline; below it figures mask a cell */
+    int64_t batch_size;    /* prompts run together; results do not depend on it */
 } ssmq_config_passkey;
 
 typedef struct ssmq_config_profile {
@@ -125,6 +128,7 @@ typedef struct ssmq_config_drift {
     int64_t context_length; /* tokens of the last step; steps double up to it */
     int64_t n_sequences;    /* pieces of ppl.text of that length, side by side */
     char path[16];          /* prefill | decode */
+    double impulse;         /* relative error put into the state once; 0: none */
 } ssmq_config_drift;
 
 typedef struct ssmq_config_run {

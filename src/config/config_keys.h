@@ -43,7 +43,7 @@
     AXIS(passkey, context_length, I64, "[1024, 2048, 4096]", 16, SSMQ_MOST_TOKENS, "", "exact tokens of a prompt") \
     AXIS(passkey, depth, F64, "[0.1, 0.5, 0.9]", 0, 1, "", "places of the needle, 0 start to 1 end") \
     ONE(passkey, n_trials, I64, "4", 1, SSMQ_MOST_REPEATS, "", "prompts a depth")                  \
-    ONE(passkey, prompt_template, TEXT, "demo-1", 0, 0, "demo-1 | landmark-1 | ruler-niah-1 | ruler-vt-1", "wording of the prompt; without this key landmark-1 for other models than the demo") \
+    LIST(passkey, prompt_template, TEXT, "[demo-1]", 0, 0, "demo-1 | landmark-1 | ruler-niah-1 | ruler-vt-1", "wordings of the prompt; without this key landmark-1 for other models than the demo") \
     ONE(passkey, filler, TEXT, "grass", 0, 0, "grass | text", "what surrounds the needle")         \
     ONE(passkey, filler_text, TEXT, "\"\"", 0, 0, "", "UTF-8 file of filler: text")                \
     ONE(passkey, control, BOOL, "false", 0, 0, "", "also run each prompt without its needle")      \
@@ -59,6 +59,7 @@
     ONE(drift, context_length, I64, "4096", 128, SSMQ_MOST_TOKENS, "", "tokens of the last step; steps are 128, 256, 512, ... up to it") \
     ONE(drift, n_sequences, I64, "1", 1, 4096, "", "pieces of ppl.text of that length, run side by side") \
     ONE(drift, path, TEXT, "prefill", 0, 0, "prefill | decode", "how both models take the tokens; the other way gives the floor") \
+    ONE(drift, impulse, F64, "0", 0, 1, "", "also: this relative error put once into every head's state, one step before the last, and how it decays; 0: not run") \
     ONE(run, out_dir, NEEDED, "runs", 0, 0, "", "folder of run folders")                           \
     ONE(run, run_id, FOLDER, "\"\"", 0, 0, "", "name of the run folder; empty: UTC time and a short hash") \
     ONE(run, fail_fast, BOOL, "false", 0, 0, "", "stop handing out trials at the first failure")   \

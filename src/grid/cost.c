@@ -112,11 +112,19 @@ static double passkey_s(const call *c, const ssmq_trial *trial,
 
 /* The baseline, and three runs of the trial's model: freely, from the baseline's states, and along
  * the other path. */
-static double drift_s(const call *c, const ssmq_trial *trial) {
+static double drift_s(const call *c, const ssmq_trial *trial, const ssmq_config_drift *drift) {
     enum { RUNS = 4 };
-    const double tokens = (double)trial->batch_size * (double)trial->context_length;
-    return (RUNS - 1) * calls_s(c, n_segments(trial->context_length), tokens, 0.0, false) +
-           calls_s(c, (double)trial->context_length, tokens, tokens, true);
+    const double context = (double)trial->context_length;
+    const double tokens = (double)trial->batch_size * context;
+    double s = (RUNS - 1) * calls_s(c, n_segments(trial->context_length), tokens, 0.0, false) +
+               calls_s(c, context, tokens, tokens, true);
+    /* An impulse, and its plain twin, over half of the tokens, by the path of the trial. */
+    if (drift->impulse > 0.0) {
+        const bool is_decode = strcmp(drift->path, "decode") == 0;
+        const double n_calls = is_decode ? context : 2.0 * log2(context);
+        s += calls_s(c, n_calls, tokens, is_decode ? tokens : 0.0, is_decode);
+    }
+    return s;
 }
 
 static double profile_s(const call *c, const ssmq_trial *trial,
@@ -138,7 +146,7 @@ double ssmq_trial_cost(const ssmq_trial *trial, double quantized_share, const ss
         /* Beside the baseline. */
         return 2.0 * text_s(&c, trial, ssmq_used_tokens(config, inputs));
     case SSMQ_TASK_DRIFT:
-        return drift_s(&c, trial);
+        return drift_s(&c, trial, &config->drift);
     case SSMQ_TASK_PASSKEY:
         return passkey_s(&c, trial, &config->passkey);
     case SSMQ_TASK_PROFILE:

@@ -25,7 +25,7 @@ typedef struct builder {
 
 /* What a task's own axes are. */
 typedef struct task_axes {
-    size_t n_protocols; /* 1 where there are none */
+    size_t n_protocols; /* of passkey: prompt templates; 1 where there are neither */
     size_t n_contexts;
     const int64_t *contexts;
     size_t n_batches;
@@ -40,6 +40,7 @@ static task_axes axes_of(const ssmq_config *config, ssmq_task task) {
         axes.contexts = config->ppl.seq_len.values;
         axes.batches = &config->ppl.batch_size;
     } else if (task == SSMQ_TASK_PASSKEY) {
+        axes.n_protocols = config->passkey.n_prompt_template;
         axes.n_contexts = config->passkey.context_length.n;
         axes.contexts = config->passkey.context_length.values;
         axes.batches = &config->passkey.batch_size;
@@ -180,6 +181,10 @@ static ssmq_status expand_task(builder *b, ssmq_task task, ssmq_err *err) {
         if (ssmq_task_is_of_text(task)) point.protocol = config->ppl.protocols[rest];
         if (ssmq_task_is_of_text(task) && point.protocol == SSMQ_PROTOCOL_SLIDING) {
             point.stride = config->ppl.stride;
+        }
+        if (task == SSMQ_TASK_PASSKEY) {
+            ssmq_field_set(point.prompt_template, sizeof point.prompt_template,
+                           config->passkey.prompt_template[rest]);
         }
         if (task == SSMQ_TASK_PROFILE) point.gen_len = config->profile.gen_len;
         SSMQ_TRY(add_variants(b, &point, err));

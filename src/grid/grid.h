@@ -42,8 +42,9 @@ typedef struct ssmq_trial {
     ssmq_protocol protocol;
     ssmq_precision precision;
     char scope[SSMQ_SCOPE_BYTES];
-    int64_t context_length; /* window, prompt or prefill tokens */
-    int64_t stride;         /* -1 where it has no meaning */
+    char prompt_template[SSMQ_TEMPLATE_BYTES]; /* of passkey; "" elsewhere */
+    int64_t context_length;                    /* window, prompt or prefill tokens */
+    int64_t stride;                            /* -1 where it has no meaning */
     int64_t batch_size;
     int64_t gen_len; /* -1 where it has no meaning */
     int64_t seed;
@@ -58,20 +59,23 @@ typedef struct ssmq_grid {
     size_t n_equal; /* combinations that were equal to another and were left out */
 } ssmq_grid;
 
-/* Expands the axes in the order task, protocol, context, batch, seed, precision, scope. Unquantized
- * precisions take no scope (it is "none"); combinations equal to an earlier one are left out, as
- * are those that are not of sweep.only; combinations that cannot run stay, with the reason in skip.
- * Owns: release with ssmq_grid_free().  Fails: CONFIG (scope of a layer that does not exist, more
- * than SSMQ_MAX_TRIALS, no trial at all), NOMEM. */
+/* Expands the axes in the order task, protocol or prompt template, context, batch, seed, precision,
+ * scope. Unquantized precisions take no scope (it is "none"); combinations equal to an earlier one
+ * are left out, as are those that are not of sweep.only; combinations that cannot run stay, with
+ * the reason in skip.
+ *
+ * Owns: release with ssmq_grid_free().  Fails: CONFIG (scope of a layer that
+ * does not exist, more than SSMQ_MAX_TRIALS, no trial at all), NOMEM. */
 SSMQ_MUST_USE ssmq_status ssmq_grid_init(ssmq_grid *out, const ssmq_config *config,
                                          const ssmq_inputs *inputs, ssmq_err *err);
 void ssmq_grid_free(ssmq_grid *grid);
 
 /* Keeps the trials for which an alternative of `expression` holds. Alternatives are joined by
  * " or ", and each is comparisons joined by " and ", all of which must hold:
- *     FIELD=VALUE[,VALUE...] or FIELD!=VALUE; fields task, protocol, precision, scope,
- *     context_length, batch_size, seed.
- * source: the option or key that it comes from, for messages.  Fails: CONFIG. */
+ *     FIELD=VALUE[,VALUE...] or FIELD!=VALUE
+ *
+ * of the fields task, protocol, prompt_template, precision, scope, context_length, batch_size and
+ * seed. source: the option or key that it comes from, for messages.  Fails: CONFIG. */
 SSMQ_MUST_USE ssmq_status ssmq_grid_only(ssmq_grid *grid, const char *source,
                                          const char *expression, ssmq_err *err);
 

@@ -160,7 +160,7 @@ static void add_passkey(ssmq_str *out, const ssmq_trial *trial,
     ssmq_str_addf(out, "passkey/context_length=%" PRId64 "/depth=", trial->context_length);
     add_or_hash(out, &depths, LIST_BYTES);
     ssmq_str_addf(out, "/n_trials=%" PRId64 "/template=%s/filler=%s/control=%d", passkey->n_trials,
-                  passkey->prompt_template, passkey->filler, passkey->control ? 1 : 0);
+                  trial->prompt_template, passkey->filler, passkey->control ? 1 : 0);
     /* Unset it leaves keys, and with them prompts, as they were before there was such a control. */
     if (passkey->wrong_key) ssmq_str_addf(out, "/wrong_key=1");
     ssmq_str_free(&depths);
@@ -192,6 +192,12 @@ static void add_task(ssmq_str *out, const ssmq_trial *trial, const ssmq_precisio
     case SSMQ_TASK_DRIFT:
         ssmq_str_addf(out, "drift/context_length=%" PRId64 "/n_sequences=%" PRId64 "/path=%s",
                       trial->context_length, trial->batch_size, config->drift.path);
+        /* Unset it leaves keys as they were before there was an impulse. */
+        if (config->drift.impulse > 0.0) {
+            char impulse[32];
+            ssmq_f64_to_text(impulse, config->drift.impulse);
+            ssmq_str_addf(out, "/impulse=%s", impulse);
+        }
         add_precision(out, "baseline", baseline);
         return;
     case SSMQ_TASK_PASSKEY:

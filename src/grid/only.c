@@ -7,7 +7,8 @@
 #include "grid/grid.h"
 
 static const char AND[] = " and ", OR[] = " or ";
-static const char FIELDS[] = "task, protocol, precision, scope, context_length, batch_size, seed";
+static const char FIELDS[] =
+    "task, protocol, prompt_template, precision, scope, context_length, batch_size, seed";
 
 enum { VALUE_BYTES = 160, MAX_TERMS = 32 };
 
@@ -29,6 +30,8 @@ static bool field_text(const ssmq_trial *trial, const char *field, char *out) {
         text = ssmq_task_name(trial->task);
     } else if (strcmp(field, "protocol") == 0) {
         text = ssmq_task_is_of_text(trial->task) ? ssmq_protocol_name(trial->protocol) : "";
+    } else if (strcmp(field, "prompt_template") == 0) {
+        text = trial->prompt_template;
     } else if (strcmp(field, "precision") == 0) {
         text = trial->precision.name;
     } else if (strcmp(field, "scope") == 0) {

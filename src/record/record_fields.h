@@ -135,6 +135,7 @@
     F64(RESULT, ppl_ratio, "1", "ppl / baseline_ppl")                                                       \
     F64(RESULT, nll_correlation, "1", "Pearson correlation of the tokens' NLL with the baseline's")         \
     STR(SETTING, drift_path, 16, "1", "how both models take the tokens: prefill or decode")                 \
+    F64(SETTING, drift_impulse, "1", "relative error put into the state once, one step before the last; null if none was") \
     F64(RESULT, drift_error_final, "1", "relative error of the recurrent state at the last step, root mean square over heads")\
     F64(RESULT, drift_error_final_ci_low, "1", "lower end of its 95 % bootstrap interval, sequences as units")\
     F64(RESULT, drift_error_final_ci_high, "1", "upper end of that interval")                               \
@@ -152,6 +153,8 @@
     F64(RESULT, drift_kl_mean, "nat", "mean KL(baseline || precision) of the next token at the steps")      \
     F64(RESULT, drift_same_top_share, "1", "share of steps with the same likeliest next token")             \
     I64(RESULT, drift_n_nonfinite, "1", "most entries of a layer's state that are not finite, at any step") \
+    F64(RESULT, drift_impulse_half_life, "token", "tokens in which what the impulse left in a head's state falls to a half, median over heads; null if in over half of them it does not") \
+    F64(RESULT, drift_impulse_left, "1", "what the impulse left at the last step, as a share of it, root mean square over heads") \
     I64(RESULT, drift_n_saturated, "1", "most entries of a layer's state at the largest number of its type")\
     I64(SETTING, n_warmup, "1", "repeats before measuring")                                                 \
     I64(SETTING, n_measure, "1", "measured repeats")                                                        \

@@ -53,6 +53,9 @@
     X("drift_layer_exponent", "1", "growth exponent of each layer")                                         \
     X("drift_layer_exponent_ci_low", "1", "lower end of its 95 % interval")                                 \
     X("drift_layer_exponent_ci_high", "1", "upper end of that interval")                                    \
+    X("drift_impulse_step", "token", "tokens after the impulse")                                            \
+    X("drift_impulse_response", "1", "what the impulse left in the recurrent state, as a share of it: impulse_step, sequence, layer, head") \
+    X("drift_impulse_head_half_life", "token", "tokens in which that falls to a half, over sequences; NaN if it does not: layer, head") \
     X("drift_bin_half_life", "token", "least half-life of each bin of heads, a power of two")               \
     X("drift_bin_heads", "1", "heads of each bin")                                                          \
     X("drift_bin_error", "1", "root mean square of drift_error over sequences and the bin's heads: step, bin")\

@@ -14,6 +14,7 @@
 
 typedef enum axis_name {
     AXIS_PROTOCOL,
+    AXIS_TEMPLATE,
     AXIS_PRECISION,
     AXIS_SCOPE,
     AXIS_CONTEXT,
@@ -31,6 +32,7 @@ typedef struct axis_row {
 
 static const axis_row axis_rows[N_AXES] = {
     [AXIS_PROTOCOL] = {"protocol", true, NULL, "perplexity protocol"},
+    [AXIS_TEMPLATE] = {"prompt_template", true, NULL, "template of passkey prompts"},
     [AXIS_PRECISION] = {"precision", true, NULL, "named precision"},
     [AXIS_SCOPE] = {"scope", true, NULL, "modules that are quantized"},
     [AXIS_CONTEXT] = {"context", false, "token", "window, prompt or prefill length"},
@@ -54,8 +56,8 @@ static const task_row task_rows[] = {
      {"ppl", "nll_mean", "nll_sum", "nll_sem", "n_tokens", "word_perplexity", "byte_perplexity",
       "bits_per_byte", "tokens_per_s"}},
     {"passkey",
-     4,
-     {AXIS_PRECISION, AXIS_SCOPE, AXIS_CONTEXT, AXIS_SEED},
+     5,
+     {AXIS_TEMPLATE, AXIS_PRECISION, AXIS_SCOPE, AXIS_CONTEXT, AXIS_SEED},
      {"accuracy", "accuracy_ci_low", "accuracy_ci_high", "n_trials", "n_correct", "digit_accuracy",
       "answer_nll_mean", "answer_rank_mean", "control_accuracy"}},
     {"profile",
@@ -176,6 +178,9 @@ static bool coordinate_of(coordinate *out, const ssmq_record *record, int task, 
     switch (name) {
     case AXIS_PROTOCOL:
         text = record->protocol;
+        break;
+    case AXIS_TEMPLATE:
+        text = record->prompt_template_version;
         break;
     case AXIS_PRECISION:
         text = record->precision;

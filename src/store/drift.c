@@ -15,6 +15,7 @@ typedef enum drift_axis {
     AXIS_LAYER,
     AXIS_HEAD,
     AXIS_BIN,
+    AXIS_IMPULSE, /* of trials that had one */
     N_AXES,
     AXIS_NONE
 } drift_axis;
@@ -58,11 +59,15 @@ static const series_axes rows[] = {
     {"drift_bin_heads", {AXIS_BIN, AXIS_NONE}},
     {"drift_bin_error", {AXIS_STEP, AXIS_BIN, AXIS_NONE}},
     {"drift_bin_floor", {AXIS_STEP, AXIS_BIN, AXIS_NONE}},
+    {"drift_impulse_response", {AXIS_IMPULSE, AXIS_SEQUENCE, AXIS_LAYER, AXIS_HEAD, AXIS_NONE}},
+    {"drift_impulse_head_half_life", {AXIS_LAYER, AXIS_HEAD, AXIS_NONE}},
 };
 /* Series whose values are coordinates; the other axes count from 0. */
-static const char *const coordinates[N_AXES] = {
-    [AXIS_STEP] = "drift_step", [AXIS_BIN] = "drift_bin_half_life"};
-static const char *const axis_names[N_AXES] = {"step", "sequence", "layer", "head", "bin"};
+static const char *const coordinates[N_AXES] = {[AXIS_STEP] = "drift_step",
+                                                [AXIS_BIN] = "drift_bin_half_life",
+                                                [AXIS_IMPULSE] = "drift_impulse_step"};
+static const char *const axis_names[N_AXES] = {"step", "sequence", "layer",
+                                               "head", "bin",      "impulse_step"};
 
 /* One trial's group. */
 typedef struct trial_group {
@@ -78,7 +83,8 @@ bool drifts_own(const char *series) {
         if (strcmp(rows[i].name, series) == 0) return true;
     }
     return strcmp(series, coordinates[AXIS_STEP]) == 0 ||
-           strcmp(series, coordinates[AXIS_BIN]) == 0;
+           strcmp(series, coordinates[AXIS_BIN]) == 0 ||
+           strcmp(series, coordinates[AXIS_IMPULSE]) == 0;
 }
 
 static size_t length_of(const trial_group *t, const char *name) {
@@ -95,6 +101,7 @@ static ssmq_status find_dims(trial_group *t, ssmq_err *err) {
     t->dims[AXIS_LAYER] = n_layers;
     t->dims[AXIS_HEAD] = length_of(t, "drift_half_life") / n_layers;
     t->dims[AXIS_BIN] = length_of(t, "drift_bin_half_life");
+    t->dims[AXIS_IMPULSE] = length_of(t, "drift_impulse_step");
     return SSMQ_OK;
 }
 
@@ -156,8 +163,15 @@ static ssmq_status write_group(trial_group *t, const ssmq_record *record, ssmq_e
     for (size_t i = 0; i < sizeof attributes / sizeof attributes[0]; i++) {
         SSMQ_TRY(h5_set_text(t->file, t->group, attributes[i][0], attributes[i][1], err));
     }
-    for (int axis = 0; axis < N_AXES; axis++) SSMQ_TRY(write_scale(t, (drift_axis)axis, err));
+    const bool has_impulse = t->dims[AXIS_IMPULSE] > 0;
+    for (int axis = 0; axis < N_AXES; axis++) {
+        if (axis == AXIS_IMPULSE && !has_impulse) continue;
+        SSMQ_TRY(write_scale(t, (drift_axis)axis, err));
+    }
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const bool is_impulse =
+            strncmp(rows[i].name, "drift_impulse", strlen("drift_impulse")) == 0;
+        if (is_impulse && !has_impulse) continue;
         SSMQ_TRY(write_series(t, &rows[i], err));
     }
     return SSMQ_OK;
@@ -170,7 +184,7 @@ ssmq_status drifts_add(drifts *d, size_t row, const ssmq_record *record,
     if (ssmq_samples_get(samples, coordinates[AXIS_STEP]) == NULL) return SSMQ_OK;
     if (d->group < 0) SSMQ_TRY(h5_group(&d->group, d->file, d->file->id, "drift", err));
     (void)snprintf(name, sizeof name, "%zu", row);
-    trial_group t = {.file = d->file, .samples = samples, .scales = {-1, -1, -1, -1, -1}};
+    trial_group t = {.file = d->file, .samples = samples, .scales = {-1, -1, -1, -1, -1, -1}};
     SSMQ_TRY(h5_group(&t.group, d->file, d->group, name, err));
     const ssmq_status status = write_group(&t, record, err);
     for (int axis = 0; axis < N_AXES; axis++) {

@@ -10,6 +10,7 @@
  * variable has an attached dimension scale; no compound, enumeration or boolean is here.
  *   coordinates
  *     protocol   text   disjoint, sliding, stream, rolling, half_window
+ *     prompt_template  text  of passkey, in order of the rows
  *     precision  text   in order of the rows
  *     scope      text   modules that are quantized, "none" for unquantized precisions
  *     context    int32  tokens, ascending: window (ppl), prompt (passkey) or prefill (profile)
@@ -18,7 +19,7 @@
  *   variables (float64; NaN where nothing was run or the trial failed; attributes units, long_name,
  *   _FillValue), named as the fields of record/record_fields.h
  *     of ppl      (protocol, precision, scope, context, seed)   ppl, nll_mean, n_tokens, ...
- *     of passkey  (precision, scope, context, seed)             accuracy, accuracy_ci_low, ...
+ *     of passkey  (prompt_template, precision, scope, context, seed)  accuracy, ...
  *     of profile  (precision, scope, context, batch, seed)      prefill_ms, decode_ms, ...
  *     of drift    (precision, scope, context, seed)             drift_error_final, ...
  *     ppl_status, passkey_status, profile_status: int8 over the same axes, with CF flag_values and
@@ -46,8 +47,8 @@
  *
  * /drift/<row>/: one group for each drift trial, named by its row of /table/trials; xarray opens
  *   each. Attributes trial_id, precision, scope, baseline, drift_path; dimension scales step
- *   (tokens), sequence, layer, head, bin (least half-life, tokens); float64 arrays named as the
- *   series in record/series_table.h:
+ *   (tokens), sequence, layer, head, bin (least half-life, tokens), where there was an impulse also
+ *   impulse_step (tokens after it); float64 arrays named as the series in record/series_table.h:
  *     over (step, sequence, layer, head)  drift_error, drift_cosine, drift_norm_ratio,
  *                                         drift_injected_error, drift_floor
  *     over (step, sequence, layer)        drift_conv_error, drift_n_saturated, ...

@@ -55,9 +55,9 @@ static void describe_ppl(const ssmq_trial *trial, const ssmq_trial_inputs *input
 static void describe_passkey(const ssmq_trial *trial, const ssmq_trial_inputs *inputs,
                              ssmq_record *record) {
     const ssmq_config_passkey *passkey = &inputs->config->passkey;
-    const ssmq_template *template_ = ssmq_template_find(passkey->prompt_template);
+    const ssmq_template *template_ = ssmq_template_find(trial->prompt_template);
     SET(record->text_sha256, inputs->inputs->filler_sha256);
-    SET(record->prompt_template_version, passkey->prompt_template);
+    SET(record->prompt_template_version, trial->prompt_template);
     SET(record->generation, "greedy");
     record->accuracy_floor = passkey->accuracy_floor;
     record->max_context_tokens = trial->context_length;
@@ -84,6 +84,7 @@ static void describe_drift(const ssmq_trial *trial, const ssmq_trial_inputs *inp
                            ssmq_record *record) {
     SET(record->text_sha256, inputs->inputs->text_sha256);
     SET(record->drift_path, inputs->config->drift.path);
+    if (inputs->config->drift.impulse > 0.0) record->drift_impulse = inputs->config->drift.impulse;
     record->max_context_tokens = trial->context_length;
 }
 

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The drift task: the baseline runs free, and beside it, from step to step, the trial's model in
- * three states that take turns on its one handle: accumulated  running free by the same path as the
- * baseline (prefill or decode) other        running free by the other path injected     beginning
- * at each step as the baseline's state Two distributions of the next token are compared at each
- * step, where logits are there anyway. */
+ * three states that take turns on its one handle:
+ *
+ *     accumulated  running free by the same path as the baseline (prefill or decode)
+ *     other        running free by the other path
+ *     injected     beginning at each step as the baseline's state
+ *
+ * Two distributions of the next token are compared at each step, where logits are there anyway. An
+ * impulse, if one is asked for, runs on the same handle before the last step. */
 #include "trial/drift.h"
 
 #include <float.h>
@@ -11,6 +15,7 @@
 
 #include "base/cores.h"
 #include "base/mem.h"
+#include "base/rng.h"
 #include "trial/divergence.h"
 #include "trial/task.h"
 
@@ -106,16 +111,28 @@ static ssmq_status feed(race *r, ssmq_engine *engine, bool is_decode, int64_t fr
     return engine->api->decode(engine, &call, err);
 }
 
-/* The tokens of step s, of every sequence, from one state to another. */
-static ssmq_status advance(race *r, ssmq_engine *engine, const state *begin, bool is_decode,
-                           int64_t s, float *logits, state *out, ssmq_err *err) {
+/* Tokens `from` to `to` of every sequence. */
+typedef struct stretch {
+    int64_t from, to;
+} stretch;
+
+/* The tokens of a stretch, from one state to another. */
+static ssmq_status advance_over(race *r, ssmq_engine *engine, const state *begin, bool is_decode,
+                                stretch tokens, float *logits, state *out, ssmq_err *err) {
     const int64_t most = is_decode ? DECODE_TOKENS : TRIAL_SEGMENT_TOKENS;
-    const int64_t from = s > 0 ? r->found.steps[s - 1] : 0, to = r->found.steps[s];
+    const int64_t from = tokens.from, to = tokens.to;
     SSMQ_TRY(write_state(r, engine, from, begin, err));
     for (int64_t t = from; t < to; t += most) {
         SSMQ_TRY(feed(r, engine, is_decode, t, smaller(most, to - t), logits, err));
     }
     return read_state(r, engine, out, err);
+}
+
+/* The tokens of step s. */
+static ssmq_status advance(race *r, ssmq_engine *engine, const state *begin, bool is_decode,
+                           int64_t s, float *logits, state *out, ssmq_err *err) {
+    const stretch tokens = {s > 0 ? r->found.steps[s - 1] : 0, r->found.steps[s]};
+    return advance_over(r, engine, begin, is_decode, tokens, logits, out, err);
 }
 
 /* Distances of each head, and of each layer's conv state, at step s. */
@@ -192,6 +209,54 @@ static ssmq_status run_step(race *r, int64_t s, ssmq_err *err) {
     return SSMQ_OK;
 }
 
+/* `plain` becomes the state, `hit` the same with the impulse in it: signs drawn in the order of the
+ * state, the same for every precision. */
+static void strike(race *r, const state *from, state *plain, state *hit) {
+    const ssmq_shape *shape = r->shape;
+    const int64_t n_ssm = shape->L * r->found.B * shape->H * shape->P * shape->N;
+    const int64_t n_conv = shape->L * r->found.B * (shape->K - 1) * shape->conv_dim;
+    ssmq_rng rng = ssmq_rng_from_text(r->found.draw);
+    for (int64_t i = 0; i < n_ssm; i++) {
+        const double factor = 1.0 + (ssmq_rng_below(&rng, 2) != 0 ? 1.0 : -1.0) * r->found.impulse;
+        plain->ssm[i] = from->ssm[i];
+        hit->ssm[i] = (float)((double)from->ssm[i] * factor);
+    }
+    for (int64_t i = 0; i < n_conv; i++) plain->conv[i] = hit->conv[i] = from->conv[i];
+}
+
+static void respond(race *r, int64_t look, const state *plain, const state *hit) {
+    const ssmq_shape *shape = r->shape;
+    const int64_t B = r->found.B, L = shape->L, H = shape->H, n_head = shape->P * shape->N;
+#pragma omp parallel for schedule(static) num_threads(r->n_threads)
+    for (int64_t i = 0; i < L * B; i++) {
+        const int64_t place = (look * B + i % B) * L + i / B;
+        for (int64_t h = 0; h < H; h++) {
+            const int64_t from = (i * H + h) * n_head;
+            r->found.responses[place * H + h] =
+                drift_distance_of(hit->ssm + from, plain->ssm + from, n_head).error /
+                r->found.impulse;
+        }
+    }
+}
+
+/* Before the last step, whose run needs what `injected` and `baseline_before` hold no more. Both
+ * states take the same calls, so that nothing but the impulse differs. */
+static ssmq_status run_impulse(race *r, ssmq_err *err) {
+    trial_drift *d = &r->found;
+    ssmq_engine *engine = r->run->engine;
+    state *plain = &r->injected, *hit = &r->baseline_before;
+    const int64_t begin = d->steps[d->S - 2];
+    strike(r, &r->accumulated, plain, hit);
+    for (int64_t i = 0; i < d->I; i++) {
+        const stretch tokens = {begin + (i > 0 ? d->impulse_steps[i - 1] : 0),
+                                begin + d->impulse_steps[i]};
+        SSMQ_TRY(advance_over(r, engine, plain, r->is_decode, tokens, r->logits, plain, err));
+        SSMQ_TRY(advance_over(r, engine, hit, r->is_decode, tokens, r->logits, hit, err));
+        respond(r, i, plain, hit);
+    }
+    return SSMQ_OK;
+}
+
 static ssmq_status race_init(race *r, ssmq_err *err) {
     const ssmq_trial *trial = r->run->trial;
     const int64_t B = trial->batch_size;
@@ -202,6 +267,8 @@ static ssmq_status race_init(race *r, ssmq_err *err) {
     float **const logits[] = {&r->baseline_logits, &r->logits, &r->other_logits};
     SSMQ_TRY(drift_init(&r->found, r->shape, trial->context_length, B, err));
     r->found.draw = trial->draw;
+    const double impulse = r->run->inputs->config->drift.impulse;
+    if (impulse > 0.0) SSMQ_TRY(drift_impulse_init(&r->found, impulse, err));
     for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
         SSMQ_TRY(state_init(states[i], r->shape, B, err));
     }
@@ -236,7 +303,10 @@ static ssmq_status run_steps(race *r, ssmq_err *err) {
     for (int64_t i = 0; i < r->found.L; i++) {
         drift_half_life(r->run->inputs->model, i, r->found.half_life + i * r->found.H);
     }
-    for (int64_t s = 0; s < r->found.S; s++) SSMQ_TRY(run_step(r, s, err));
+    for (int64_t s = 0; s < r->found.S; s++) {
+        if (r->found.I > 0 && s == r->found.S - 1) SSMQ_TRY(run_impulse(r, err));
+        SSMQ_TRY(run_step(r, s, err));
+    }
     return SSMQ_OK;
 }
 

@@ -8,6 +8,9 @@
  *     floor           ||S_o - S_q|| / ||S_q||, S_o as S_q by the engine's other path; where the
  *                     state is stored in less than fp32, which paths do at other tokens, the same
  *                     of the baseline: ||S_o - S_b|| / ||S_b||
+ *     response        ||S_i - S_q|| / ||S_q|| / impulse, i tokens after S_i was S_q with every
+ *                     entry times 1 + impulse or 1 - impulse
+ *
  * Norms are Frobenius norms. Over heads, layers and sequences errors are put together as root mean
  * squares, so that each head counts alike whatever its state's magnitude is. */
 #ifndef SSMQ_TRIAL_DRIFT_H
@@ -45,15 +48,24 @@ typedef struct trial_drift {
     drift_distance *heads, *injected_heads, *floors;      /* [S, B, L, H] */
     drift_distance *convs, *injected_convs, *conv_floors; /* [S, B, L] */
     double *kl, *injected_kl, *kl_floor;                  /* [S, B] nats, of the next token */
-    double *same_top;                  /* [S, B] 1 if it has the same likeliest */
-    double *n_nonfinite, *n_saturated; /* [S, B, L] entries of S_q */
-    double *half_life;                 /* [L, H] tokens, drift_half_life() */
-    const char *draw;                  /* seeds the bootstrap: the same for every precision */
+    double *same_top;                       /* [S, B] 1 if it has the same likeliest */
+    double *n_nonfinite, *n_saturated;      /* [S, B, L] entries of S_q */
+    double *half_life;                      /* [L, H] tokens, drift_half_life() */
+    const char *draw;                       /* seeds the bootstrap: the same for every precision */
+    double impulse;                         /* relative error; 0: none */
+    int64_t I;                              /* looks at what it leaves */
+    int64_t impulse_steps[DRIFT_MAX_STEPS]; /* tokens after it: 1, 2, 4, ... to the last step */
+    double *responses;                      /* [I, B, L, H] */
 } trial_drift;
 
 /* Owns: out, drift_free().  Fails: NOMEM. */
 SSMQ_MUST_USE ssmq_status drift_init(trial_drift *out, const ssmq_shape *shape,
                                      int64_t context_length, int64_t B, ssmq_err *err);
+/* Room for an impulse one step before the last, of which there are two at least.  Fails: NOMEM. */
+SSMQ_MUST_USE ssmq_status drift_impulse_init(trial_drift *d, double impulse, ssmq_err *err);
+/* Tokens in which responses [I] at impulse_steps, 1 at 0, fall to a half, on a line between
+ * logarithms; NaN if they do not. */
+double drift_impulse_half_life(const trial_drift *d, const double *responses);
 void drift_free(trial_drift *d);
 
 /* Tokens in which a head's state decays to a half where dt is what dt_bias alone makes it, for each

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <float.h>
 #include <math.h>
 #include <stddef.h>
 
@@ -248,13 +249,49 @@ static ssmq_status add_bins(const report *r, ssmq_samples *samples, ssmq_err *er
     return SSMQ_OK;
 }
 
+/* What the impulse left: of each head over sequences its half-life, then the median of those. */
+static ssmq_status add_impulse(const report *r, ssmq_record *record, ssmq_samples *samples,
+                               ssmq_err *err) {
+    const trial_drift *d = r->d;
+    const int64_t n_heads = d->L * d->H, n_looks = d->B * n_heads;
+    double *steps = r->values, *response = steps + d->I, *half_lives = response + d->I;
+    double squares = 0.0;
+    for (int64_t i = 0; i < d->I; i++) steps[i] = (double)d->impulse_steps[i];
+    SSMQ_TRY(ssmq_samples_add(samples, "drift_impulse_step", steps, (size_t)d->I, err));
+    SSMQ_TRY(ssmq_samples_add(samples, "drift_impulse_response", d->responses,
+                              (size_t)(d->I * n_looks), err));
+    for (int64_t k = 0; k < n_heads; k++) {
+        for (int64_t i = 0; i < d->I; i++) {
+            double sum = 0.0;
+            for (int64_t b = 0; b < d->B; b++) {
+                const double x = d->responses[i * n_looks + b * n_heads + k];
+                sum += x * x;
+            }
+            response[i] = sqrt(sum / (double)d->B);
+        }
+        squares += response[d->I - 1] * response[d->I - 1];
+        half_lives[k] = drift_impulse_half_life(d, response);
+    }
+    record->drift_impulse_left = sqrt(squares / (double)n_heads);
+    SSMQ_TRY(ssmq_samples_add(samples, "drift_impulse_head_half_life", half_lives, (size_t)n_heads,
+                              err));
+    /* Heads that do not fall to a half are longer than all others. */
+    for (int64_t k = 0; k < n_heads; k++) {
+        if (isnan(half_lives[k])) half_lives[k] = DBL_MAX;
+    }
+    const double median = ssmq_percentile(half_lives, (size_t)n_heads, 50.0);
+    record->drift_impulse_half_life = median < DBL_MAX / 4.0 ? median : NAN;
+    return SSMQ_OK;
+}
+
 ssmq_status trial_report_drift(const trial_drift *d, ssmq_record *record, ssmq_samples *samples,
                                ssmq_err *err) {
     report r = {.d = d};
     ssmq_status status = SSMQ_OK;
     const size_t n_heads = (size_t)(d->L * d->H), n_tokens = (size_t)(d->S * d->B);
     /* Of a step there are at most as many bins as DRIFT_MAX_BINS, of a layer three numbers. */
-    const size_t n_values = n_tokens * n_heads + (size_t)d->S * DRIFT_MAX_BINS + 3 * (size_t)d->L;
+    const size_t n_values =
+        n_tokens * n_heads + (size_t)d->S * DRIFT_MAX_BINS + 3 * (size_t)d->L + 2 * (size_t)d->I;
     SSMQ_TRY_OR(ssmq_calloc(&r.values, n_values, sizeof *r.values, err), out);
     SSMQ_TRY_OR(ssmq_calloc(&r.xs, n_tokens, sizeof *r.xs, err), out);
     SSMQ_TRY_OR(ssmq_calloc(&r.ys, n_tokens, sizeof *r.ys, err), out);
@@ -267,6 +304,7 @@ ssmq_status trial_report_drift(const trial_drift *d, ssmq_record *record, ssmq_s
     SSMQ_TRY_OR(add_heads(&r, samples, err), out);
     SSMQ_TRY_OR(add_curves(&r, samples, err), out);
     SSMQ_TRY_OR(add_exponents(&r, samples, err), out);
+    if (d->I > 0) SSMQ_TRY_OR(add_impulse(&r, record, samples, err), out);
     status = add_bins(&r, samples, err);
 out:
     ssmq_free(r.values);

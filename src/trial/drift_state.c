@@ -70,11 +70,36 @@ ssmq_status drift_init(trial_drift *d, const ssmq_shape *shape, int64_t context_
     return ssmq_calloc(&d->half_life, (size_t)(d->L * d->H), sizeof *d->half_life, err);
 }
 
+ssmq_status drift_impulse_init(trial_drift *d, double impulse, ssmq_err *err) {
+    SSMQ_CHECK(d->S >= 2 && impulse > 0.0, err);
+    const int64_t last = d->steps[d->S - 1] - d->steps[d->S - 2];
+    d->impulse = impulse;
+    for (int64_t t = 1; t < last; t *= 2) d->impulse_steps[d->I++] = t;
+    d->impulse_steps[d->I++] = last;
+    return ssmq_calloc(&d->responses, (size_t)(d->I * d->B * d->L * d->H), sizeof *d->responses,
+                       err);
+}
+
+double drift_impulse_half_life(const trial_drift *d, const double *responses) {
+    double before = 0.0, log_before = 0.0;
+    for (int64_t i = 0; i < d->I; i++) {
+        const double t = (double)d->impulse_steps[i];
+        if (responses[i] <= 0.5) {
+            /* What has fallen to 0 gives its first look, the most that is known. */
+            const double fallen = log(responses[i]) - log_before;
+            return isfinite(fallen) ? before + (t - before) * (log(0.5) - log_before) / fallen : t;
+        }
+        before = t;
+        log_before = log(responses[i]);
+    }
+    return NAN;
+}
+
 void drift_free(trial_drift *d) {
     void *const all[] = {d->heads,          d->injected_heads, d->floors,      d->convs,
                          d->injected_convs, d->conv_floors,    d->kl,          d->injected_kl,
                          d->kl_floor,       d->same_top,       d->n_nonfinite, d->n_saturated,
-                         d->half_life};
+                         d->half_life,      d->responses};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) ssmq_free(all[i]);
     *d = (trial_drift){0};
 }

@@ -287,8 +287,7 @@ static ssmq_status collect(const batch *b, outcome *o, ssmq_sha256 *sha, ssmq_er
 
 static ssmq_status run_prompts(const trial_run *run, variant which, outcome *o, ssmq_sha256 *sha,
                                ssmq_err *err) {
-    const ssmq_template *template_ =
-        ssmq_template_find(run->inputs->config->passkey.prompt_template);
+    const ssmq_template *template_ = ssmq_template_find(run->trial->prompt_template);
     SSMQ_CHECK(template_ != NULL && run->inputs->tokenizer != NULL, err);
     for (int64_t first = 0; first < o->n; first += run->trial->batch_size) {
         const int64_t left = o->n - first;

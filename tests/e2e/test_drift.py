@@ -17,6 +17,7 @@ from sweep_support import SweepTest, records
 from ssmq_plots import drift, results, style
 
 STEPS, B, L, H = [128, 256, 384], 2, 8, 8
+IMPULSE = 0.015625
 T_4 = 2.7764451051977944  # 97.5 % point of Student's t with 3 * 2 - 2 degrees of freedom
 ZEROS = ("drift_error", "drift_injected_error", "drift_conv_error", "drift_conv_injected_error",
          "drift_kl", "drift_injected_kl", "drift_layer_error", "drift_bin_error")
@@ -54,7 +55,7 @@ class Drift(SweepTest):
         cls.made = sweep.sweep_dir(
             "--config", "configs/drift.yaml", "--set", "model.device=cpu", "--set",
             "model.threads=1", "--set", f"drift.context_length={STEPS[-1]}", "--set",
-            f"drift.n_sequences={B}", "--set", 'sweep.precisions=[fp32, "fp32:w8a8", "fp32:w4a4"]')
+            f"drift.n_sequences={B}", "--set", f"drift.impulse={IMPULSE}", "--set", 'sweep.precisions=[fp32, "fp32:w8a8", "fp32:w4a4"]')
         cls.records = {r["precision"]: r for r in records(cls.made).values()}
         cls.arrays = {}
         with h5py.File(cls.made / "results.h5", "r") as file:
@@ -113,6 +114,45 @@ class Drift(SweepTest):
         self.assertLess(self.records["fp32:w8a8"]["drift_error_final"],
                         self.records["fp32:w4a4"]["drift_error_final"])
 
+    def test_impulse(self):
+        """What is left of an error put into the state at 256 tokens, of the baseline too; and its
+        half-lives, which rank heads as those that A_log and dt_bias give."""
+        for precision, record in self.records.items():
+            arrays = self.arrays[precision]
+            response = arrays["drift_impulse_response"]
+            looks = arrays["impulse_step"]
+            np.testing.assert_array_equal(looks, 2 ** np.arange(8))
+            self.assertEqual(response.shape, (8, B, L, H))
+            left = rms(response, 1).reshape(8, L * H)
+            self.assertTrue(np.all(np.isfinite(left)))
+            lives = []
+            for head in left.T:
+                below = np.flatnonzero(head <= 0.5)
+                if len(below) == 0:
+                    lives.append(np.nan)
+                    continue
+                i = below[0]
+                xs, ys = np.r_[0, looks][i:i + 2], np.r_[1, head][i:i + 2]
+                lives.append(xs[1] if ys[1] == 0 else
+                             np.interp(np.log(2), -np.log(ys), xs))
+            np.testing.assert_allclose(arrays["drift_impulse_head_half_life"].ravel(), lives,
+                                       rtol=1e-12)
+            np.testing.assert_allclose(record["drift_impulse_left"], rms(left[-1]), rtol=1e-12)
+            found = np.where(np.isnan(lives), 1e300, lives)
+            middle = record["drift_impulse_half_life"]
+            np.testing.assert_allclose(1e300 if middle is None else middle, np.median(found),
+                                       rtol=1e-12)
+            self.assertEqual(record["drift_impulse"], IMPULSE)
+            if precision == "fp32":
+                ranks = [np.argsort(np.argsort(x, kind="stable"))
+                         for x in (arrays["drift_half_life"].ravel(), found)]
+                self.assertGreater(np.corrcoef(*ranks)[0, 1], 0.9)
+
+        # Unquantized the state forgets it; codes that flip do not.
+        left = [self.records[name]["drift_impulse_left"] for name in ("fp32", "fp32:w8a8",
+                                                                      "fp32:w4a4")]
+        self.assertTrue(left[0] < 0.5 < left[1] < left[2], left)
+
     def test_half_lives(self):
         arrays = self.arrays["fp32:w8a8"]
         expected = []
@@ -150,7 +190,12 @@ class Drift(SweepTest):
         texts = "\n".join(text.get_text() for text in figure.texts)
         first = [line for line in figure.axes[0].lines if line.get_marker() in style.SIZES]
         drawn = sorted(float(y) for mark in first for y in mark.get_ydata() if np.isfinite(y))
+        hit = [float(y) for line in figure.axes[3].lines if line.get_marker() in style.SIZES
+               for y in line.get_ydata()]
         style.close(figure)
+        np.testing.assert_allclose(sorted(hit), sorted(
+            left for arrays in self.arrays.values()
+            for left in rms(arrays["drift_impulse_response"], (1, 2, 3))), rtol=1e-12)
         self.assertEqual(drawn, sorted([*self.arrays["fp32:w8a8"]["drift_error_rms"],
                                         *self.arrays["fp32:w4a4"]["drift_error_rms"]]))
         self.assertIn("fp32 not resolved", texts)

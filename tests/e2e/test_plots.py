@@ -22,7 +22,8 @@ import pandas as pd
 import xarray as xr
 
 from sweep_support import SweepTest, records
-from ssmq_plots import memory, pareto, paired, passkey, position, ppl, results, style, throughput
+from ssmq_plots import (memory, pareto, paired, passkey, position, ppl, report, results, style,
+                        throughput, verdict)
 
 FIGURES = {**ppl.FIGURES, **position.FIGURES, **pareto.FIGURES, **passkey.FIGURES,
            **throughput.FIGURES, **memory.FIGURES}
@@ -72,6 +73,8 @@ class Plots(MadeRun):
         lines.insert(2, f"left out {plots}/fidelity.png: no fidelity trial in results.h5")
         lines.insert(3, f"left out {plots}/sensitivity.png: no perplexity trial of a single module "
                      "beside an unquantized one in results.h5")
+        lines.insert(4, f"left out {plots}/sensitivity_kl.png: no fidelity trial in "
+                     "results.h5")
         lines.append(f"left out {plots}/drift.png: no drift trial in results.h5")
         self.assertEqual(done.stdout.splitlines(), lines)
         self.assertEqual(sorted(path.name for path in (run_dir / "plots").iterdir()),
@@ -135,8 +138,12 @@ class Plots(MadeRun):
 
     def test_depths(self):
         figure = FIGURES["passkey_depth.png"](results.read(self.made))
-        texts = [text.get_text() for axis in figure.axes for text in axis.texts]
+        cells = [text.get_text().split("\n") for axis in figure.axes for text in axis.texts]
         style.close(figure)
+        texts = [counts for counts, _ in cells]
+        for counts, interval in cells:
+            ends = paired.wilson(*map(int, counts.split("/")))
+            self.assertEqual(interval, "{:.2f} to {:.2f}".format(*ends))
         right = sum(int(text.split("/")[0]) for text in texts)
         prompts = sum(int(text.split("/")[1]) for text in texts)
         passkeys = [t for t in records(self.made).values() if t["task"] == "passkey"]
@@ -151,17 +158,18 @@ class Plots(MadeRun):
         (run_dir / "plots/ppl.png").write_bytes(b"old")
         lines = self.plot(run_dir).stdout.splitlines()
         plots = f"{run_dir}/plots"
-        self.assertEqual(lines[:7], [
+        self.assertEqual(lines[:8], [
             f"left out {plots}/ppl.png: no ppl trial in results.h5",
             f"left out {plots}/position.png: no ppl trial in results.h5",
             f"left out {plots}/fidelity.png: no fidelity trial in results.h5",
             f"left out {plots}/sensitivity.png: no ppl trial in results.h5",
+            f"left out {plots}/sensitivity_kl.png: no fidelity trial in results.h5",
             f"left out {plots}/pareto.png: no ppl trial in results.h5",
             f"wrote {plots}/passkey.png",
             f"left out {plots}/passkey_depth.png: the prompts of this run have their key at one "
             "depth only"])
-        self.assertEqual(lines[7], f"wrote {plots}/passkey_paired.png")
-        self.assertEqual(lines[8:], [f"left out {plots}/{name}: no profile trial in results.h5"
+        self.assertEqual(lines[8], f"wrote {plots}/passkey_paired.png")
+        self.assertEqual(lines[9:], [f"left out {plots}/{name}: no profile trial in results.h5"
                                      for name in NAMES[6:]] +
                          [f"left out {plots}/drift.png: no drift trial in results.h5"])
         self.assertEqual([path.name for path in sorted((run_dir / "plots").iterdir())],
@@ -273,6 +281,73 @@ class Paired(MadeRun):
             trial["baseline"] = "fp16"
         with self.assertRaisesRegex(results.NoData, "no finished passkey trial of the baseline fp16"):
             FIGURES["passkey_paired.png"](run)
+
+
+class Templates(SweepTest):
+    """Prompts of two templates in one run: never pooled, anywhere."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory(prefix="ssmq-templates-")
+        cls.addClassCleanup(cls.folder.cleanup)
+        sweep = SweepTest("run")
+        sweep.out = pathlib.Path(cls.folder.name)
+        cls.made = sweep.sweep_dir(
+            "--config", "configs/smoke.yaml", "--set", "model.device=cpu", "--set",
+            "sweep.tasks=passkey", "--set", "passkey.prompt_template=[demo-1, ruler-niah-1]",
+            "--set", "passkey.context_length=[160]", "--set", "passkey.depth=[0.1, 0.9]")
+        cls.of = {(t["prompt_template_version"], t["precision"]): t
+                  for t in records(cls.made).values()}
+
+    def test_records(self):
+        self.assertEqual(sorted(self.of), [(t, p) for t in ("demo-1", "ruler-niah-1")
+                                           for p in ("bf16", "w8a8")])
+        for precision in ("bf16", "w8a8"):
+            # The demo knows the wording of its training and no other.
+            demo, ruler = (self.of[t, precision] for t in ("demo-1", "ruler-niah-1"))
+            self.assertEqual((demo["n_correct"], ruler["n_correct"]), (4, 0))
+            for name in ("trial_id", "prompt_hash", "prompt_template_hash"):
+                self.assertNotEqual(demo[name], ruler[name])
+        text = self.ssmq("export", self.made, "--format", "md").stdout
+        self.assertIn("| ruler-niah-1 | 160 | w8a8 | all | 0.000 |", text)
+        plan = (self.made / "plan.csv").read_text().splitlines()
+        self.assertEqual([line.split(",")[4] for line in plan],
+                         ["prompt_template", *["demo-1"] * 2, *["ruler-niah-1"] * 2])
+
+    def test_cube(self):
+        for engine in ("h5netcdf", "netcdf4"):
+            with xr.open_dataset(self.made / "results.h5", engine=engine) as data:
+                for (template, precision), trial in self.of.items():
+                    cell = data["accuracy"].sel(prompt_template=template, precision=precision,
+                                                scope=trial["scope"], context=160, seed=0)
+                    self.assertEqual(float(cell), trial["accuracy"])
+
+    def test_figures_and_tables(self):
+        run = results.read(self.made)
+        figure = FIGURES["passkey.png"](run)
+        self.assertEqual([axis.get_title("left") for axis in figure.axes],
+                         ["demo-1", "ruler-niah-1"])
+        for axis, expected in zip(figure.axes, (1.0, 0.0)):
+            drawn = [float(y) for line in axis.lines if line.get_marker() in style.SIZES
+                     for y in line.get_ydata()]
+            self.assertEqual(drawn, [expected] * 2)
+        style.close(figure)
+        figure = FIGURES["passkey_depth.png"](run)
+        found = {axis.get_title("left"): [text.get_text() for text in axis.texts]
+                 for axis in figure.axes[:4]}
+        style.close(figure)
+        all_right, none = ["2/2\n0.34 to 1.00"] * 2, ["0/2\n0.00 to 0.66"] * 2
+        self.assertEqual(found, {"bf16, demo-1": all_right, "w8a8, demo-1": all_right,
+                                 "bf16, ruler-niah-1": none, "w8a8, ruler-niah-1": none})
+        for template, right in (("demo-1", 4), ("ruler-niah-1", 0)):
+            cell = verdict.passkey_cells(run, template)["w8a8"][160]
+            self.assertEqual((cell.prompts, cell.base_right, cell.right), (4, right, right))
+        text = report.write(run)
+        self.assertIn("| ruler-niah-1 | 160 | w8a8 | all | 0 of 4 |", text)
+        # 4 of 4 right: from 0.51.
+        self.assertIn("| demo-1: 160 (all that the baseline holds); ruler-niah-1: not judged", text)
+        self.assertIn("demo-1 prompts hold up to 160 tokens, all that the baseline holds; no length of "
+                      "ruler-niah-1 prompts could be judged, ", text)
 
 
 class Readers(MadeRun):

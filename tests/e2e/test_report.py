@@ -129,6 +129,76 @@ class Report(SweepTest):
             self.assertIn(f" {first.name}, ", row)
         self.assertEqual(verdict.added_nll(run, base, trials), (0.0, 0.0, 0.0))
 
+    def test_sentences(self):
+        """One a precision below the table, of the numbers that the table has; then with a drift trial,
+        and with outcomes of prompts put in."""
+        run = results.read(self.made)
+        lines = {line.split("**")[1]: line for line in self.text().splitlines()
+                 if line.startswith("- **")}
+        self.assertEqual(list(lines), ["w8a8", "w4a4"])
+        for name, line in lines.items():
+            ratio = verdict.ppl_ratio(run, name)
+            ends = [verdict.first_to_go(run, name, m) for m in ("nll", "kl")]
+            word = "rises" if ratio[1] > 1 else "is not resolved from no change"
+            self.assertIn(f": perplexity {word}, {tables.interval(*ratio[:3], 5)} times that of bf16 "
+                          "(sliding 64); ", line)
+            self.assertIn(f"; first to go is {ends[0].name} (", line)
+            self.assertIn(f" and by KL {ends[1].name} ({tables.number(ends[1].value, 3)} (", line)
+            self.assertTrue(line.endswith(" (not run: drift)."), line)
+        self.assertIn("perplexity rises", lines["w4a4"])
+
+        def says(cells, **drift):
+            trial = dict(run.trials[0], task="drift", status="ok", precision="w4a4", scope="all",
+                         context_length=8192, drift_verdict="resolved", drift_error_final=0.25,
+                         drift_exponent=0.5, drift_exponent_ci_low=0.25, drift_exponent_ci_high=0.75)
+            run.trials = [t for t in run.trials if t["task"] != "drift"] + [dict(trial, **drift)]
+            return verdict.sentence(run, "w4a4", "bf16", cells and {"demo-1": cells}, 0.45)
+
+        before = np.ones(20)
+        cells = {64: paired.Cell(before, before),
+                 128: paired.Cell(before, np.array([1] * 8 + [0] * 12))}
+        text = says(cells)
+        self.assertIn("; passkey prompts hold up to 64 tokens, broken at 128, where 0.4 (0.22 to "
+                      "0.61) are right and 12 of 20 are lost; ", text)
+        self.assertTrue(text.endswith("; the state's error grows, as tokens to the power of 0.5 (0.25 "
+                                      "to 0.75), to 0.25 after 8192 tokens."), text)
+        text = says({64: cells[64]}, drift_exponent_ci_low=-0.25)
+        self.assertIn("; passkey prompts hold up to 64 tokens, all that the baseline holds; ", text)
+        self.assertIn("; the state's error is not resolved from constant, as tokens ", text)
+        self.assertIn("; no length of passkey prompts is held, broken at 128", says({128: cells[128]}))
+        self.assertIn("; the state's error after 8192 tokens, 0.25, is not resolved from the floor.",
+                      says({}, drift_verdict="not resolved").replace(" (not run: context)", ""))
+        low = {64: paired.Cell(before * 0, before * 0)}
+        self.assertIn("; no length of passkey prompts could be judged, ", says(low))
+
+    def test_ranking_by_kl(self):
+        """Of fidelity trials: the records' own means, and intervals of their own windows."""
+        run = results.read(self.made)
+        found = sensitivity.groups(run, "kl")
+        self.assertEqual({(g.precision, g.protocol) for g in found},
+                         {(p, name) for p in ("w8a8", "w4a4") for name in ("sliding", "stream")})
+        text = self.text()
+        for group in found:
+            mine = {t["scope"]: t for t in run.of_task("fidelity")
+                    if (t["precision"], t["protocol"]) == (group.precision, group.protocol)}
+            ranked = sorted((s for s in mine if s != "all"), key=lambda s: -mine[s]["kl_mean"])
+            self.assertEqual([f"only:{e.layer}.{e.module}" for e in group.only], ranked)
+            for effect in group.only:
+                trial = mine[f"only:{effect.layer}.{effect.module}"]
+                self.assertEqual(effect.delta, trial["kl_mean"])
+                # The programs' own bootstrap has other draws.
+                width = trial["kl_mean_ci_high"] - trial["kl_mean_ci_low"]
+                self.assertAlmostEqual(effect.low, trial["kl_mean_ci_low"], delta=0.2 * width)
+                self.assertAlmostEqual(effect.high, trial["kl_mean_ci_high"], delta=0.2 * width)
+            self.assertEqual(group.whole.delta, mine["all"]["kl_mean"])
+            self.assertIn(f"{group.precision}, {group.protocol} 64, seed 0: the worst 2 of 2 "
+                          "projections by KL to the baseline (nat a token). Sum of single effects "
+                          f"{tables.number(sum(mine[s]['kl_mean'] for s in ranked))}; ", text)
+        figure = sensitivity.draw_kl(run)
+        drawn = sorted(patch.get_height() for axis in figure.axes for patch in axis.patches)
+        style.close(figure)
+        self.assertEqual(drawn, sorted(e.delta for g in found for e in g.only))
+
     def test_same_bytes(self):
         first = self.text()
         copy = pathlib.Path(shutil.copytree(self.made, self.out / "copy"))
@@ -188,12 +258,27 @@ class Report(SweepTest):
                                    group_size=0, drift_error_final=error))
         run.trials.append(dict(run.trials[-3], w_format="int4"))
         found = causes.find(run)
-        self.assertEqual([(c.precision, c.weights, c.activations, c.both) for c in found],
-                         [("w8a8", 0.3, 0.4, 0.6)])
+        self.assertEqual([(c.precision, c.weights, c.activations, c.state, c.whole) for c in found],
+                         [("w8a8", 0.3, 0.4, None, 0.6)])
         self.assertAlmostEqual(found[0].together, 0.5)
         self.assertAlmostEqual(found[0].interaction, 0.1)
-        self.assertEqual(column(report.write(run), "Weights or activations", "expected of both"),
-                         ["0.5"])
+        self.assertEqual(column(report.write(run), "What it comes from", "expected of all"), ["0.5"])
+        # With a state of its own, which is a part; one of another rounding is not.
+        whole = next(t for t in run.trials if t["task"] == "drift" and t["precision"] == "w8a8")
+        stored = dict(whole, precision="w4a4", state_dtype="int8", drift_error_final=1.5)
+        alone = dict(stored, precision="bf16", scope="none", w_format="float", a_format="float",
+                     group_size=None, drift_error_final=1.2)
+        run.trials += [stored, dict(alone, state_rounding="stochastic")]
+        self.assertEqual(len(causes.find(run)), 1)
+        run.trials.append(alone)
+        found = causes.find(run)[1]
+        self.assertEqual((found.precision, found.weights, found.activations, found.state, found.whole),
+                         ("w4a4", 0.3, 0.4, 1.2, 1.5))
+        self.assertAlmostEqual(found.together, 1.3)
+        self.assertEqual(column(report.write(run), "What it comes from", "state alone"), ["-", "1.2"])
+        for trial in (stored, alone):
+            run.trials.remove(trial)
+        run.trials.pop()
         run.trials[-2]["context_length"] = 4096
         with self.assertRaises(results.NoData):
             causes.find(run)

@@ -22,6 +22,8 @@ enum { CONTEXT = 512, SEQUENCES = 2 };
 
 /* Tensor cores and a state in 16 bits have a floor of their own; so large it may be. */
 static const double most_floor = 0.3;
+/* Well above what 16-bit activations make of it. */
+static const double impulse = 0.25;
 
 typedef struct outcome {
     ssmq_record record;
@@ -37,6 +39,7 @@ static void run_drift(outcome *out, const ssmq_model *model, const int32_t *ids,
     f.trial_inputs.text_ids = ids;
     f.trial_inputs.n_text_ids = (int64_t)CONTEXT * SEQUENCES;
     ssmq_field_set(f.config.drift.path, sizeof f.config.drift.path, path);
+    f.config.drift.impulse = impulse;
     ssmq_trial trial = fixture_trial(SSMQ_TASK_DRIFT, "bf16", CONTEXT);
     trial.batch_size = SEQUENCES;
     const trial_run run = {
@@ -101,10 +104,46 @@ static void quantization_is_the_cpu_engines(void **state) {
     ssmq_free(ids);
 }
 
+/* What is left of the impulse after so many tokens, root mean square over heads. */
+static double left_of(const outcome *out, size_t look) {
+    const ssmq_series *series = ssmq_samples_get(&out->samples, "drift_impulse_response");
+    const size_t n = (size_t)out->record.drift_n_heads * SEQUENCES;
+    double squares = 0.0;
+    assert_true(series != NULL && (look + 1) * n <= series->n);
+    for (size_t i = look * n; i < (look + 1) * n; i++)
+        squares += series->values[i] * series->values[i];
+    return sqrt(squares / (double)n);
+}
+
+/* Nothing is quantized; the first looks, where there is still something to compare. */
+static void impulse_is_the_cpu_engines(void **state) {
+    static const char *const paths[] = {"prefill", "decode"};
+    const engine_case *c = *state;
+    int32_t *ids = cpu_fixture_ids((int64_t)CONTEXT * SEQUENCES, c->model->shape.V, 10);
+    const double tolerance = 0.02;
+    for (int i = 0; i < 2; i++) {
+        outcome tested, cpu;
+        run_drift(&tested, c->model, ids, paths[i], tested_engine_load(c->model, c->precision),
+                  tested_engine_load(c->model, c->precision));
+        run_drift(&cpu, c->model, ids, paths[i],
+                  cpu_fixture_engine(c->model, c->precision, "all", 0),
+                  cpu_fixture_engine(c->model, c->precision, "all", 0));
+        for (size_t look = 0; look < 3; look++) {
+            const double a = left_of(&tested, look), b = left_of(&cpu, look);
+            print_message("  %s, %d tokens: %.4g left, CPU %.4g\n", paths[i], 1 << look, a, b);
+            if (!(fabs(a - b) < tolerance * b)) fail_msg("%g of the CPU engine's", a / b);
+        }
+        ssmq_samples_free(&tested.samples);
+        ssmq_samples_free(&cpu.samples);
+    }
+    ssmq_free(ids);
+}
+
 int main(int argc, char **argv) {
     static const engine_check checks[] = {
         {"baseline equals itself", baseline_equals_itself, false},
         {"quantization is the CPU engine's", quantization_is_the_cpu_engines, false},
+        {"an impulse decays as the CPU engine's", impulse_is_the_cpu_engines, false},
     };
     const int status = tested_engine_begin(argc, argv);
     if (status != 0) return status;

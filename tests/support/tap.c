@@ -167,6 +167,7 @@ static ssmq_status trial_init(ssmq_trial *trial, char **argv, ssmq_err *err) {
     const bool is_quantized = ssmq_precision_is_quantized(&trial->precision);
     ssmq_field_set(trial->scope, sizeof trial->scope, is_quantized ? "all" : "none");
     ssmq_field_set(trial->draw, sizeof trial->draw, "tap");
+    ssmq_field_set(trial->prompt_template, sizeof trial->prompt_template, argv[7]);
     return SSMQ_OK;
 }
 
@@ -184,8 +185,6 @@ static ssmq_status run_trial(inputs *in, char **argv, ssmq_err *err) {
     ssmq_record record;
     ssmq_samples samples = {0};
     SSMQ_TRY(trial_init(&trial, argv, err));
-    ssmq_config_passkey *passkey = &in->config.passkey;
-    ssmq_field_set(passkey->prompt_template, sizeof passkey->prompt_template, argv[7]);
     SSMQ_TRY(tap.api.open(&worker.engine, &worker.options, err));
     ssmq_status status = ssmq_trial_run(&trial, &trial_inputs, &worker, &record, &samples, err);
     if (status == SSMQ_OK) status = write_outcome(argv[0], &record, &samples, err);

@@ -61,8 +61,6 @@ void fixture_init(fixture *f, int64_t n_text) {
     ssmq_field_set(config->sweep.notes, sizeof config->sweep.notes, "a note");
     config->passkey.depth = (ssmq_axis_f64){.n = 2, .values = {0.25, 0.75}};
     config->passkey.n_trials = 3;
-    ssmq_field_set(config->passkey.prompt_template, sizeof config->passkey.prompt_template,
-                   "demo-1");
     ssmq_field_set(config->passkey.filler, sizeof config->passkey.filler, "grass");
     config->passkey.control = true;
     config->passkey.wrong_key = true;
@@ -94,6 +92,9 @@ ssmq_trial fixture_trial(ssmq_task task, const char *precision, int64_t context_
                         .seed = 5};
     const char *scope = ssmq_precision_is_quantized(&trial.precision) ? "all" : "none";
     ssmq_field_set(trial.scope, sizeof trial.scope, scope);
+    if (task == SSMQ_TASK_PASSKEY) {
+        ssmq_field_set(trial.prompt_template, sizeof trial.prompt_template, "demo-1");
+    }
     ssmq_field_set(trial.id, sizeof trial.id, "id");
     (void)snprintf(trial.key, sizeof trial.key, "%s/%lld/%s", ssmq_task_name(task),
                    (long long)context_length, precision);

@@ -113,7 +113,7 @@ static void empty_is_valid(void **state) {
         assert_int_equal(read_faults(NULL, 0, faults, sizeof faults, &config), SSMQ_OK);
         assert_string_equal(config.model.path, "configs/demo");
         assert_string_equal(config.ppl.text, "configs/demo/demo-text.txt");
-        assert_string_equal(config.passkey.prompt_template, "demo-1");
+        assert_string_equal(config.passkey.prompt_template[0], "demo-1");
         assert_int_equal(config.sweep.n_tasks, 3);
         assert_int_equal(config.sweep.n_precisions, 2);
         assert_int_equal(config.ppl.seq_len.values[0], 2048);
@@ -209,6 +209,8 @@ static void lists_and_texts(void **state) {
     expect("passkey:\n  prompt_template: demo-2\n",
            "@:2:20: passkey.prompt_template: \"demo-2\" is unknown; demo-1 | landmark-1 | "
            "ruler-niah-1 | ruler-vt-1\n");
+    expect("passkey:\n  prompt_template: [demo-1, ruler-vt-1, demo-1]\n",
+           "@:2:41: passkey.prompt_template: value 3 equals value 1; each value once\n");
     expect("run:\n  run_id: ../x\n",
            "@:2:11: run.run_id: \"../x\" is not a plain file name; a name "
            "without \"/\", at most 127 bytes, not beginning with \"-\"\n");
@@ -401,7 +403,7 @@ static void includes(void **state) {
     write_file("c.yaml", top, strlen(top));
     assert_int_equal(read_faults(NULL, 0, faults, sizeof faults, &config), SSMQ_OK);
     assert_string_equal(config.model.path, "top");
-    assert_string_equal(config.passkey.prompt_template, "landmark-1");
+    assert_string_equal(config.passkey.prompt_template[0], "landmark-1");
     assert_int_equal(config.ppl.seq_len.n, 1);
     assert_int_equal(config.ppl.seq_len.values[0], 256);
     assert_int_equal(config.ppl.batch_size, 3);
@@ -411,7 +413,7 @@ static void includes(void **state) {
     assert_int_equal(config.ppl.seq_len.n, 2);
     assert_int_equal(config.ppl.seq_len.values[1], 128);
     assert_int_equal(config.ppl.batch_size, 6);
-    assert_string_equal(config.passkey.prompt_template, "demo-1");
+    assert_string_equal(config.passkey.prompt_template[0], "demo-1");
 
     /* Faults of an included file name that file. */
     write_file("base.yaml", "ppl: {stride: -1}\n", 18);

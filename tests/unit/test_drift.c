@@ -96,6 +96,7 @@ static void steps_double(void **state) {
  *     S_t = decay S_{t-1} + gain,  decay = exp(dt A),  gain = dt x B,
  * and dt alone differs: of its row (0.7, 0.32) int4 makes (0.7, 0.3). */
 enum { TINY_V = 4, TINY_CONTEXT = 2048 };
+static const double tiny_impulse = 0.015625;
 static const double tiny_A = -0.15, tiny_dt_bias = -6.0, tiny_dt_row[2] = {0.7, 0.32};
 
 typedef struct tiny {
@@ -222,6 +223,27 @@ static void fixture_of_ids(fixture *f, const ssmq_model *model, const int32_t *i
     f->trial_inputs.n_text_ids = n;
 }
 
+/* One step before the last the state was hit: what is left of it decays as the recurrence does,
+ * while the state that it is compared with goes on. */
+static void expect_impulse(recurrence q, const ssmq_record *record, const ssmq_samples *samples) {
+    const double begin = TINY_CONTEXT * 0.5, S_hit = goes_to(q, 0.0, begin);
+    double before = 1.0, half_life = NAN;
+    for (int i = 0; i <= 10; i++) {
+        const double t = ldexp(1.0, i);
+        const double left = pow(q.decay, t) * S_hit / goes_to(q, 0.0, begin + t);
+        assert_true(series_at(samples, "drift_impulse_step", (size_t)i) == t);
+        assert_near(series_at(samples, "drift_impulse_response", (size_t)i), left, 0.01);
+        if (isnan(half_life) && left <= 0.5) {
+            half_life = t / 2.0 * (1.0 + log(before / 0.5) / log(before / left));
+        }
+        before = left;
+    }
+    assert_int_equal(ssmq_samples_get(samples, "drift_impulse_response")->n, 11);
+    assert_near(record->drift_impulse_half_life, half_life, 0.01);
+    assert_near(series_at(samples, "drift_impulse_head_half_life", 0), half_life, 0.01);
+    assert_near(record->drift_impulse_left, before, 0.01);
+}
+
 static void one_head_follows_its_closed_form(void **state) {
     static tiny t;
     const char *path = *state;
@@ -234,6 +256,7 @@ static void one_head_follows_its_closed_form(void **state) {
     ssmq_err err = {0};
     tiny_init(&t);
     fixture_of_ids(&f, &t.model, t.ids, TINY_CONTEXT);
+    f.config.drift.impulse = tiny_impulse;
     ssmq_trial trial = fixture_trial(SSMQ_TASK_DRIFT, "fp32:w4a16", TINY_CONTEXT);
     trial.batch_size = 1;
     const pair p = {&t.model, "fp32", "fp32:w4a16", "only:0.in_proj.dt", path, false, false};
@@ -267,7 +290,22 @@ static void one_head_follows_its_closed_form(void **state) {
     assert_near(series_at(&samples, "drift_half_life", 0),
                 log(2.0) / (-tiny_A * log1p(exp(tiny_dt_bias))), 1e-6);
     assert_true(series_at(&samples, "drift_bin_half_life", 0) == 1024.0);
+    expect_impulse(q, &record, &samples);
     ssmq_samples_free(&samples);
+}
+
+/* Falls by a half in 3 tokens, between two looks; then what never does, and what is gone at once.
+ */
+static void impulse_half_lives(void **state) {
+    (void)state;
+    const trial_drift d = {.I = 4, .impulse_steps = {1, 2, 4, 7}};
+    const double falls[] = {pow(0.5, 1.0 / 3.0), pow(0.5, 2.0 / 3.0), pow(0.5, 4.0 / 3.0), 0.2};
+    const double stays[] = {1.2, 0.9, 0.6, 0.51}, gone[] = {1.0, 0.8, 0.0, 0.0};
+    const double first[] = {0.25, 0.2, 0.2, 0.2};
+    assert_near(drift_impulse_half_life(&d, falls), 3.0, 1e-14);
+    assert_near(drift_impulse_half_life(&d, first), 0.5, 1e-14);
+    assert_true(isnan(drift_impulse_half_life(&d, stays)));
+    assert_true(drift_impulse_half_life(&d, gone) == 4.0);
 }
 
 /* Every distance of the baseline from itself is exactly 0, and its two paths are not the same. */
@@ -522,6 +560,7 @@ int main(void) {
         cmocka_unit_test_prestate(one_head_follows_its_closed_form, decode),
         cmocka_unit_test_prestate(baseline_equals_itself, prefill),
         cmocka_unit_test_prestate(baseline_equals_itself, decode),
+        cmocka_unit_test(impulse_half_lives),
         cmocka_unit_test(sequences_are_apart),
         cmocka_unit_test(stored_state_has_the_baselines_floor),
         cmocka_unit_test(report_is_of_the_distances),

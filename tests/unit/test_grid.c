@@ -179,7 +179,7 @@ static void what_ids_do_not_depend_on(void **state) {
 static void what_ids_depend_on(void **state) {
     (void)state;
     static const char *const task[] = {"sweep.tasks=ppl", "sweep.tasks=passkey",
-                                       "sweep.tasks=profile"};
+                                       "sweep.tasks=profile", "sweep.tasks=drift"};
     static const struct {
         int task;
         const char *set;
@@ -200,7 +200,9 @@ static void what_ids_depend_on(void **state) {
                    {2, "profile.n_warmup=3"},
                    {2, "profile.n_measure=6"},
                    {2, "profile.decode_products=own"},
-                   {2, "profile.batch_size=2"}};
+                   {2, "profile.batch_size=2"},
+                   {3, "drift.path=decode"},
+                   {3, "drift.impulse=0.01"}};
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++) {
         const char *which = task[changes[i].task];
         ssmq_grid a = GRID("sweep.precisions=w8a8", "passkey.context_length=512",
@@ -442,17 +444,17 @@ static void only(void **state) {
     expect_only("task=ppl or task=ppl", 6, "");
     expect_only("", 0,
                 "--only: \"\" is not FIELD=VALUE or FIELD!=VALUE; fields: task, protocol, "
-                "precision, scope, context_length, batch_size, seed");
+                "prompt_template, precision, scope, context_length, batch_size, seed");
     expect_only("task=ppl and", 0, "--only: no trial has task=ppl and");
     expect_only("tsk=ppl", 0,
-                "--only: unknown field \"tsk\"; fields: task, protocol, precision, scope, "
-                "context_length, batch_size, seed");
+                "--only: unknown field \"tsk\"; fields: task, protocol, prompt_template, "
+                "precision, scope, context_length, batch_size, seed");
     expect_only("task=", 0, "--only: \"task\" has no value");
     expect_only("task=ppl and precision=w9", 0, "--only: no trial has precision=w9");
     expect_only("task=passkey and context_length=1024", 0, "--only: no trial is left");
     expect_only("task=ppl or ", 0,
                 "--only: \"\" is not FIELD=VALUE or FIELD!=VALUE; fields: task, protocol, "
-                "precision, scope, context_length, batch_size, seed");
+                "prompt_template, precision, scope, context_length, batch_size, seed");
 }
 
 /* The same as a key, whose trials have the ids that they have in the whole grid. */
@@ -477,6 +479,37 @@ static void only_as_a_key(void **state) {
     expect_error_with(&inputs, sets, "sweep.only: no trial has task=drift");
 }
 
+/* Prompts of several templates: each trial is the one that its template alone would give. */
+static void templates(void **state) {
+    (void)state;
+    ssmq_grid both = GRID("passkey.prompt_template=[ruler-niah-1, demo-1]", "sweep.tasks=passkey");
+    ssmq_grid demo = GRID("sweep.tasks=passkey");
+    ssmq_grid ruler = GRID("sweep.tasks=passkey", "passkey.prompt_template=ruler-niah-1");
+    ssmq_grid only_demo = GRID("passkey.prompt_template=[ruler-niah-1, demo-1]",
+                               "sweep.only='prompt_template=demo-1'");
+    const size_t n = demo.n_trials;
+    assert_true(n == 3 * 2 && ruler.n_trials == n && only_demo.n_trials == n);
+    assert_int_equal(both.n_trials, 2 * n);
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(both.trials[i].id, ruler.trials[i].id);
+        assert_string_equal(both.trials[n + i].id, demo.trials[i].id);
+        assert_string_equal(both.trials[n + i].draw, demo.trials[i].draw);
+        assert_string_equal(only_demo.trials[i].id, demo.trials[i].id);
+        assert_string_equal(both.trials[i].prompt_template, "ruler-niah-1");
+        assert_string_equal(demo.trials[i].prompt_template, "demo-1");
+        assert_string_not_equal(demo.trials[i].id, ruler.trials[i].id);
+    }
+    ssmq_grid_free(&both);
+    ssmq_grid_free(&demo);
+    ssmq_grid_free(&ruler);
+    ssmq_grid_free(&only_demo);
+    ssmq_grid text = GRID("sweep.tasks=[ppl, fidelity]");
+    for (size_t i = 0; i < text.n_trials; i++) {
+        assert_string_equal(text.trials[i].prompt_template, "");
+    }
+    ssmq_grid_free(&text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts),
@@ -492,6 +525,7 @@ int main(void) {
         cmocka_unit_test(costs_of_precisions),
         cmocka_unit_test(only),
         cmocka_unit_test(only_as_a_key),
+        cmocka_unit_test(templates),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -220,7 +220,7 @@ static void samples_round_trip(void **state) {
     ssmq_str_init(&text, 1 << 20);
     for (size_t i = 0; i < 257; i++) values[i] = random_f64(&rng);
     for (size_t i = 0; i < ssmq_series_count(); i++) {
-        assert_int_equal(ssmq_samples_add(&samples, ssmq_series_name(i), values, 257 - i * 5, &err),
+        assert_int_equal(ssmq_samples_add(&samples, ssmq_series_name(i), values, 257 - i * 4, &err),
                          SSMQ_OK);
         assert_non_null(ssmq_series_unit(ssmq_series_name(i)));
         assert_non_null(ssmq_series_doc(ssmq_series_name(i)));

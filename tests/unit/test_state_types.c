@@ -65,6 +65,7 @@ static void faults_say_what_is_allowed(void **state) {
          "drift.context_length: \"127\" is out of range; an integer from "
          "128 to 16777216\n"},
         {"drift.path=both", "drift.path: \"both\" is unknown; prefill | decode\n"},
+        {"drift.impulse=1.5", "drift.impulse: \"1.5\" is out of range; a number from 0 to 1\n"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -79,10 +80,33 @@ static void faults_say_what_is_allowed(void **state) {
     }
 }
 
+/* An impulse begins at a step, and there is one before the last from 256 tokens on. */
+static void impulses_need_two_steps(void **state) {
+    static const char *const contexts[] = {"drift.context_length=255", "drift.context_length=256"};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        const char *const sets[] = {"drift.impulse=0.01", contexts[i]};
+        const ssmq_config_sources sources = {.sets = sets, .n_sets = 2};
+        ssmq_config config;
+        ssmq_str faults;
+        ssmq_err err = {0};
+        ssmq_str_init(&faults, 1 << 16);
+        assert_int_equal(ssmq_config_read(&config, &sources, &faults, &err),
+                         i == 0 ? SSMQ_CONFIG : SSMQ_OK);
+        const char *text = strstr(ssmq_str_get(&faults), ": ");
+        if (i == 0) {
+            assert_string_equal(text, ": drift.impulse: needs a drift.context_length of at least "
+                                      "256\n");
+        }
+        ssmq_str_free(&faults);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(types_are_read_and_written),
         cmocka_unit_test(faults_say_what_is_allowed),
+        cmocka_unit_test(impulses_need_two_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,6 +67,8 @@ static ssmq_status random_row(void *context, size_t i, ssmq_record *record, ssmq
     ssmq_field_set(record->precision, sizeof record->precision, precisions[i / 3 % 3]);
     ssmq_field_set(record->scope, sizeof record->scope, i / 3 % 3 == 0 ? "none" : "all");
     ssmq_field_set(record->protocol, sizeof record->protocol, "sliding");
+    ssmq_field_set(record->prompt_template_version, sizeof record->prompt_template_version,
+                   i % 2 == 0 ? "demo-1" : "ruler-niah-1");
     record->seq_len = record->context_length = 4096 >> i / 9 % 4;
     record->batch_size = 1 + (int64_t)(i / 36 % 3);
     record->seed = 0;
@@ -187,7 +189,24 @@ static void cube_places(void **state) {
     assert_true(n_filled > 4);
     read_numbers(file, "/ppl", 5, dims, cells, CELLS);
     assert_true(dims[0] == 5 && dims[1] == 3 && dims[2] == 2 && dims[3] == 4 && dims[4] == 1);
-    read_numbers(file, "/accuracy", 4, dims, cells, CELLS);
+    read_numbers(file, "/accuracy", 5, dims, cells, CELLS);
+    /* Both templates, in order of first row, which has the second; each row with its own. */
+    assert_true(dims[0] == 2 && dims[1] == 3 && dims[2] == 2 && dims[3] == 4 && dims[4] == 1);
+    n_filled = 0;
+    for (size_t i = 0; i < 48; i++) n_filled += !isnan(cells[i]);
+    n_rows = 0;
+    for (size_t i = 1; i < N; i += 3) {
+        ssmq_record record;
+        ssmq_samples samples = {0};
+        if (i % 7 == 6) continue;
+        assert_int_equal(random_row(NULL, i, &record, &samples, NULL), SSMQ_OK);
+        ssmq_samples_free(&samples);
+        const size_t template_ = 1 - i % 2, precision = i / 3 % 3, scope = precision == 0 ? 0 : 1;
+        const double cell = cells[((template_ * 3 + precision) * 2 + scope) * 4 + (3 - i / 9 % 4)];
+        assert_memory_equal(&cell, &record.accuracy, sizeof cell);
+        n_rows += !isnan(cell);
+    }
+    assert_int_equal(n_filled, n_rows);
     read_numbers(file, "/profile_status", 5, dims, cells, CELLS);
     /* Row 14 (bf16 is precision 0) is an oom: 14 / 3 % 3 = 1, context 2048. */
     assert_true(cells[(1 * 2 + 1) * 4 + 2] == (double)SSMQ_NOMEM);
@@ -257,7 +276,7 @@ static herr_t check_scales(hid_t root, const char *name, const H5L_info_t *info,
 static void axes_have_scales(void **state) {
     (void)state;
     static const char *const groups[] = {"/", "/table", "/samples/nll_window"};
-    static const size_t counts[] = {6 + 5 + 9 + 9 + 14 + 18 + 12, 4, 4};
+    static const size_t counts[] = {7 + 5 + 9 + 9 + 14 + 18 + 12, 4, 4};
     write_rows(path, 40, 40);
     hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     for (size_t i = 0; i < 3; i++) {
