@@ -151,6 +151,14 @@ ssmq_status ssmq_path_join(char *out, const char *folder, const char *name, ssmq
     return SSMQ_OK;
 }
 
+void ssmq_path_name(char *out, size_t out_bytes, const char *path) {
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/') begin--;
+    (void)snprintf(out, out_bytes, "%.*s", (int)(end - begin), path + begin);
+}
+
 bool ssmq_name_is_safe(const char *name) {
     size_t length = strlen(name);
     if (length == 0 || length > NAME_MAX_BYTES || name[0] == '-') return false;

@@ -51,6 +51,8 @@ void ssmq_map_close(ssmq_map *map);
 /* folder/name into out[SSMQ_PATH_BYTES].  Fails: CONFIG (too long). */
 SSMQ_MUST_USE ssmq_status ssmq_path_join(char *out, const char *folder, const char *name,
                                          ssmq_err *err);
+/* Last part of a path, slashes at its end aside, cut to out_bytes. */
+void ssmq_path_name(char *out, size_t out_bytes, const char *path);
 /* True for a plain file name that stays in its folder: not empty, no '/', no control characters,
  * not "." or "..", no leading '-', at most 200 bytes. */
 bool ssmq_name_is_safe(const char *name);

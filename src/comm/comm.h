@@ -26,6 +26,9 @@ int ssmq_comm_size(const ssmq_comm *comm);
 /* Among the ranks of this host. */
 int ssmq_comm_local_rank(const ssmq_comm *comm);
 int ssmq_comm_local_size(const ssmq_comm *comm);
+/* Hosts of the run; the root's is number 0. The first rank of each host speaks for it. */
+int ssmq_comm_n_hosts(const ssmq_comm *comm);
+int ssmq_comm_host_idx(const ssmq_comm *comm);
 /* Text of the MPI library's version. */
 const char *ssmq_comm_mpi_version(void);
 
@@ -37,6 +40,24 @@ SSMQ_MUST_USE ssmq_status ssmq_comm_agree(ssmq_comm *comm, ssmq_status mine, ssm
 SSMQ_MUST_USE ssmq_status ssmq_comm_broadcast(ssmq_comm *comm, void *bytes, int64_t n_bytes,
                                               ssmq_err *err);
 
+/* Root's bytes to the first rank of every host, for amounts that take long: the wait spins on a
+ * core, which is several times faster.  Ranks: the first of each host. */
+SSMQ_MUST_USE ssmq_status ssmq_comm_broadcast_to_hosts(ssmq_comm *comm, void *bytes,
+                                                       int64_t n_bytes, ssmq_err *err);
+/* The bytes of a host's first rank to all ranks of that host.  Ranks: all. */
+SSMQ_MUST_USE ssmq_status ssmq_comm_broadcast_in_host(ssmq_comm *comm, void *bytes, int64_t n_bytes,
+                                                      ssmq_err *err);
+/* n_bytes of every rank into all[size * n_bytes], by rank.  Ranks: all. */
+SSMQ_MUST_USE ssmq_status ssmq_comm_gather(ssmq_comm *comm, const void *mine, void *all,
+                                           int n_bytes, ssmq_err *err);
+
+/* n_bytes from one rank to another that waits for them. Both wait without bound.
+ * Ranks: the two.  Fails: INTERNAL. */
+SSMQ_MUST_USE ssmq_status ssmq_comm_send_bytes(ssmq_comm *comm, int to_rank, const void *bytes,
+                                               int64_t n_bytes, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status ssmq_comm_receive_bytes(ssmq_comm *comm, int from_rank, void *bytes,
+                                                  int64_t n_bytes, ssmq_err *err);
+
 /* A message between a worker and the root's coordinator; what its members mean is the sender's and
  * receiver's matter (cli/coordinate.h). */
 typedef struct ssmq_message {
@@ -45,6 +66,7 @@ typedef struct ssmq_message {
     int64_t trial_idx;
     double seconds;
     double runtime_s;
+    double idle_s;
 } ssmq_message;
 
 /* Returns when the message is on its way.  Fails: INTERNAL. */

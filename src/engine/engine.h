@@ -130,6 +130,11 @@ typedef struct ssmq_engine_facts {
     int32_t n_threads;
 } ssmq_engine_facts;
 
+typedef struct ssmq_device_bytes {
+    void *bytes; /* in a device's memory */
+    int64_t n_bytes;
+} ssmq_device_bytes;
+
 struct ssmq_engine_api {
     const char *name;
     /* An engine on a device.  Owns: *out, release with close.  Fails: DEVICE, NOMEM, CONFIG. */
@@ -140,6 +145,13 @@ struct ssmq_engine_api {
     /* Makes these weights current.  Fails: SKIP, NOMEM, DEVICE. */
     ssmq_status (*load)(ssmq_engine *engine, const ssmq_model *model, const ssmq_spec *spec,
                         ssmq_err *err);
+    /* The checkpoint in the device's own memory, where later loads find it; both NULL in engines
+     * without. hold makes room and, with is_filled, copies the model there; otherwise the caller
+     * fills *out (borrowed) with another engine's. Nobody uses them before seal, which sums them.
+     * Fails: SKIP (the reason why none is kept), NOMEM, DEVICE. */
+    ssmq_status (*hold_source)(ssmq_engine *engine, const ssmq_model *model, bool is_filled,
+                               ssmq_device_bytes *out, ssmq_err *err);
+    ssmq_status (*seal_source)(ssmq_engine *engine, uint64_t *checksum, ssmq_err *err);
     /* State of B new sequences, all zero, and room for the extent.  Fails: NOMEM, DEVICE. */
     ssmq_status (*reset)(ssmq_engine *engine, const ssmq_engine_extent *extent, ssmq_err *err);
     /* Fails: NUMERIC (NaN or infinite logits or NLL; layer and token in the text), NOMEM, DEVICE,
@@ -175,8 +187,7 @@ SSMQ_MUST_USE ssmq_status ssmq_engine_check_ids(const ssmq_shape *shape, const i
 
 /* The engine table of a name ("null", "cpu", "cuda"); NULL if it is not in this build. */
 const ssmq_engine_api *ssmq_engine_find(const char *name);
-/* Names of the engines of this build, separated by ", ". */
-const char *ssmq_engine_names(void);
+const char *ssmq_engine_names(void); /* of this build, separated by ", " */
 /* Bytes that an engine's slabs take for a model and an extent, by what they hold: a pure function,
  * the one the engine itself sizes them by. False if the engine has none ("cpu", "null"). */
 bool ssmq_engine_sizes(const char *engine, const ssmq_shape *shape, const ssmq_spec *spec,

@@ -36,6 +36,24 @@ SSMQ_MUST_USE ssmq_status ssmq_journal_finished(ssmq_journal *journal, const ssm
  * not blamed for it. */
 void ssmq_journal_note_crash(const ssmq_journal *journal);
 
+enum { SSMQ_JOURNAL_NAME_BYTES = 64 };
+
+/* Names of the journals in run_dir, in order of their numbers.  Owns: *names, ssmq_free().
+ * Fails: IO, NOMEM. */
+SSMQ_MUST_USE ssmq_status ssmq_journal_list(char (**names)[SSMQ_JOURNAL_NAME_BYTES], size_t *n,
+                                            const char *run_dir, ssmq_err *err);
+
+int64_t ssmq_journal_number(const char *name); /* of a listed name */
+/* Bytes of a journal and a terminating zero.  Owns: *out, ssmq_free().  Fails: IO, NOMEM. */
+SSMQ_MUST_USE ssmq_status ssmq_journal_read(char **out, size_t *n_bytes, const char *run_dir,
+                                            const char *name, ssmq_err *err);
+/* Keeps a journal that was written elsewhere: journal `number` of `origin`, a host or another run
+ * folder, under a number made of both. It replaces an earlier state of the same journal, and
+ * nothing else; *is_news if it did. Atomic.  Fails: IO, NOMEM. */
+SSMQ_MUST_USE ssmq_status ssmq_journal_keep_copy(const char *run_dir, const char *origin,
+                                                 int64_t number, const char *bytes, size_t n_bytes,
+                                                 bool *is_news, ssmq_err *err);
+
 /* Where a finished line lies, for reading it again. */
 typedef struct ssmq_journal_entry {
     char trial_id[72];
@@ -58,7 +76,7 @@ typedef struct ssmq_replay {
     size_t capacity;
     uint32_t *slots; /* [n_slots] hash table of ids: index + 1 of an entry, 0 free */
     size_t n_slots;  /* power of two, at least 2 * n_entries */
-    char (*files)[64];
+    char (*files)[SSMQ_JOURNAL_NAME_BYTES];
     size_t n_files;
     int64_t n_bad_lines; /* checksum or form: torn tails, damage */
 } ssmq_replay;

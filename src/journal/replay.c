@@ -44,9 +44,12 @@ static int compare_names(const void *a, const void *b) {
     return strcmp(a, b);
 }
 
-static ssmq_status list_files(ssmq_replay *replay, const char *run_dir, ssmq_err *err) {
+ssmq_status ssmq_journal_list(char (**names)[SSMQ_JOURNAL_NAME_BYTES], size_t *n,
+                              const char *run_dir, ssmq_err *err) {
     ssmq_status status = SSMQ_OK;
     size_t capacity = 0;
+    *names = NULL;
+    *n = 0;
     DIR *folder = opendir(run_dir);
     if (folder == NULL) return SSMQ_FAIL(err, IO, "%s: %s", run_dir, strerror(errno));
     for (;;) {
@@ -54,18 +57,24 @@ static ssmq_status list_files(ssmq_replay *replay, const char *run_dir, ssmq_err
         const struct dirent *item = readdir(folder);
         if (item == NULL) break;
         if (rank_digits(item->d_name) == 0) continue;
-        SSMQ_TRY_OR(ssmq_grow(&replay->files, &capacity, replay->n_files + 1, sizeof *replay->files,
-                              MAX_FILES, err),
+        SSMQ_TRY_OR(ssmq_grow(names, &capacity, *n + 1, sizeof **names, MAX_FILES, err),
                     close_folder);
-        ssmq_field_set(replay->files[replay->n_files++], sizeof *replay->files, item->d_name);
+        ssmq_field_set((*names)[(*n)++], sizeof **names, item->d_name);
     }
     if (errno != 0) status = SSMQ_FAIL(err, IO, "%s: %s", run_dir, strerror(errno));
 close_folder:
     (void)closedir(folder);
-    if (replay->n_files > 0) {
-        qsort(replay->files, replay->n_files, sizeof *replay->files, compare_names);
+    if (*n > 0) qsort(*names, *n, sizeof **names, compare_names);
+    if (status != SSMQ_OK) {
+        ssmq_free(*names);
+        *names = NULL;
+        *n = 0;
     }
     return status;
+}
+
+int64_t ssmq_journal_number(const char *name) {
+    return strtoll(name + sizeof name_head - 1, NULL, 10);
 }
 
 /* Slot of the entry with this id, or the free one where it belongs. */
@@ -255,7 +264,7 @@ static ssmq_status read_all(ssmq_replay *replay, const char *run_dir, ssmq_err *
 ssmq_status ssmq_replay_init(ssmq_replay *out, const char *run_dir, ssmq_err *err) {
     ssmq_status status = SSMQ_OK;
     memset(out, 0, sizeof *out);
-    SSMQ_TRY_OR(list_files(out, run_dir, err), free_replay);
+    SSMQ_TRY_OR(ssmq_journal_list(&out->files, &out->n_files, run_dir, err), free_replay);
     SSMQ_TRY_OR(read_all(out, run_dir, err), free_replay);
     return SSMQ_OK;
 free_replay:

@@ -156,47 +156,71 @@ static ssmq_status take_all(const builder *b, ssmq_err *err) {
     return SSMQ_OK;
 }
 
-/* The configuration's text, for its shape and for the hash.  Owns: *text, ssmq_free(). */
-static ssmq_status read_config(ssmq_shape *shape, char **text, size_t *n_bytes, const char *folder,
+/* The configuration's file and text.  Owns: *path, *text, ssmq_free(), also on failure. */
+static ssmq_status read_config(char **path, char **text, size_t *n_bytes, const char *folder,
                                ssmq_err *err) {
-    char path[SSMQ_PATH_BYTES];
-    SSMQ_TRY(ssmq_config_json_find(path, folder, err));
-    SSMQ_TRY(ssmq_file_read(text, n_bytes, path, SSMQ_CONFIG_JSON_MAX_BYTES, err));
-    return ssmq_config_json_parse(shape, *text, *n_bytes, path, err);
+    char found[SSMQ_PATH_BYTES];
+    SSMQ_TRY(ssmq_config_json_find(found, folder, err));
+    SSMQ_TRY(ssmq_strndup(path, found, strlen(found), err));
+    return ssmq_file_read(text, n_bytes, found, SSMQ_CONFIG_JSON_MAX_BYTES, err);
 }
 
-/* Last part of a path, trailing slashes aside. */
-static void set_name(char *name, const char *path) {
-    size_t end = strlen(path);
-    while (end > 1 && path[end - 1] == '/') end--;
-    size_t begin = end;
-    while (begin > 0 && path[begin - 1] != '/') begin--;
+static void set_name(ssmq_model *model, const char *path) {
     char part[SSMQ_MODEL_NAME_BYTES];
-    (void)snprintf(part, sizeof part, "%.*s", (int)(end - begin), path + begin);
-    ssmq_field_set(name, SSMQ_MODEL_NAME_BYTES, part);
+    ssmq_path_name(part, sizeof part, path);
+    ssmq_field_set(model->name, sizeof model->name, part);
+}
+
+/* The model of the files in model->files, the configuration among them. */
+static ssmq_status build(ssmq_model *model, const char *folder, ssmq_err *err) {
+    const ssmq_model_files *files = model->files;
+    SSMQ_TRY(ssmq_calloc(&model->layers, (size_t)model->shape.L, sizeof *model->layers, err));
+    const builder b = {.model = model, .files = model->files, .folder = folder};
+    SSMQ_TRY(take_all(&b, err));
+    ssmq_sha256 sha;
+    unsigned char digest[SSMQ_SHA256_BYTES];
+    ssmq_sha256_init(&sha);
+    ssmq_sha256_add(&sha, files->config, files->n_config_bytes);
+    ssmq_model_files_hash(files, &sha);
+    ssmq_sha256_end(&sha, digest);
+    ssmq_sha256_hex(digest, model->sha256);
+    model->stored_dtype = model->layers[0].in_proj.dtype;
+    return SSMQ_OK;
 }
 
 static ssmq_status open_folder(ssmq_model *model, const char *folder, ssmq_err *err) {
     ssmq_status status = SSMQ_OK;
+    char *path = NULL;
     char *text = NULL;
     size_t n_bytes = 0;
-    set_name(model->name, folder);
-    SSMQ_TRY_OR(read_config(&model->shape, &text, &n_bytes, folder, err), free_text);
-    SSMQ_TRY_OR(ssmq_model_files_open(&model->files, folder, err), free_text);
-    SSMQ_TRY_OR(ssmq_calloc(&model->layers, (size_t)model->shape.L, sizeof *model->layers, err),
-                free_text);
-    const builder b = {.model = model, .files = model->files, .folder = folder};
-    SSMQ_TRY_OR(take_all(&b, err), free_text);
-    ssmq_sha256 sha;
-    unsigned char digest[SSMQ_SHA256_BYTES];
-    ssmq_sha256_init(&sha);
-    ssmq_sha256_add(&sha, text, n_bytes);
-    ssmq_model_files_hash(model->files, &sha);
-    ssmq_sha256_end(&sha, digest);
-    ssmq_sha256_hex(digest, model->sha256);
-free_text:
+    set_name(model, folder);
+    SSMQ_TRY_OR(read_config(&path, &text, &n_bytes, folder, err), fail);
+    SSMQ_TRY_OR(ssmq_config_json_parse(&model->shape, text, n_bytes, path, err), fail);
+    SSMQ_TRY_OR(ssmq_model_files_open(&model->files, folder, err), fail);
+    model->files->config_path = path;
+    model->files->config = text;
+    model->files->n_config_bytes = n_bytes;
+    return build(model, folder, err);
+fail:
+    ssmq_free(path);
     ssmq_free(text);
     return status;
+}
+
+static ssmq_status open_image(ssmq_model *model, const char *folder, const ssmq_model_image *image,
+                              ssmq_map *map, ssmq_err *err) {
+    char path[SSMQ_PATH_BYTES];
+    set_name(model, folder);
+    SSMQ_CHECK(image->n_parts > 0, err);
+    const char *text = (const char *)image->bytes[0];
+    const size_t n_bytes = (size_t)image->parts[0].n_bytes;
+    SSMQ_TRY(ssmq_path_join(path, folder, image->parts[0].name, err));
+    SSMQ_TRY(ssmq_config_json_parse(&model->shape, text, n_bytes, path, err));
+    SSMQ_TRY(ssmq_model_files_from(&model->files, folder, image, map, err));
+    SSMQ_TRY(ssmq_strndup(&model->files->config_path, path, strlen(path), err));
+    SSMQ_TRY(ssmq_strndup(&model->files->config, text, n_bytes, err));
+    model->files->n_config_bytes = n_bytes;
+    return build(model, folder, err);
 }
 
 static ssmq_status open_random(ssmq_model *model, const char *path, ssmq_err *err) {
@@ -204,7 +228,9 @@ static ssmq_status open_random(ssmq_model *model, const char *path, ssmq_err *er
     model->is_random = true;
     SSMQ_TRY(ssmq_random_shape(&model->shape, path, err));
     SSMQ_TRY(ssmq_calloc(&model->layers, (size_t)model->shape.L, sizeof *model->layers, err));
-    return ssmq_random_fill(model, err);
+    SSMQ_TRY(ssmq_random_fill(model, err));
+    model->stored_dtype = model->layers[0].in_proj.dtype;
+    return SSMQ_OK;
 }
 
 ssmq_status ssmq_model_open(ssmq_model **out, const char *path, ssmq_err *err) {
@@ -214,10 +240,19 @@ ssmq_status ssmq_model_open(ssmq_model **out, const char *path, ssmq_err *err) {
     if (status != SSMQ_OK) {
         ssmq_model_close(*out);
         *out = NULL;
-        return status;
     }
-    (*out)->stored_dtype = (*out)->layers[0].in_proj.dtype;
-    return SSMQ_OK;
+    return status;
+}
+
+ssmq_status ssmq_model_open_image(ssmq_model **out, const char *path, const ssmq_model_image *image,
+                                  ssmq_map *map, ssmq_err *err) {
+    SSMQ_TRY(ssmq_calloc(out, 1, sizeof **out, err));
+    ssmq_status status = open_image(*out, path, image, map, err);
+    if (status != SSMQ_OK) {
+        ssmq_model_close(*out);
+        *out = NULL;
+    }
+    return status;
 }
 
 void ssmq_model_close(ssmq_model *model) {
@@ -228,11 +263,16 @@ void ssmq_model_close(ssmq_model *model) {
 }
 
 ssmq_status ssmq_shape_read(ssmq_shape *out, const char *path, ssmq_err *err) {
+    char *config_path = NULL;
     char *text = NULL;
     size_t n_bytes = 0;
     memset(out, 0, sizeof *out);
     if (ssmq_model_path_is_random(path)) return ssmq_random_shape(out, path, err);
-    ssmq_status status = read_config(out, &text, &n_bytes, path, err);
+    ssmq_status status = read_config(&config_path, &text, &n_bytes, path, err);
+    if (status == SSMQ_OK) {
+        status = ssmq_config_json_parse(out, text, n_bytes, config_path, err);
+    }
+    ssmq_free(config_path);
     ssmq_free(text);
     return status;
 }

@@ -11,14 +11,18 @@
 /* Enough for the names of every tensor of SSMQ_MAX_LAYERS layers. */
 enum { MAX_INDEX_BYTES = 4 << 20 };
 
+/* Maps the file unless its bytes are there. */
 static ssmq_status open_file(ssmq_model_file *file, const char *folder, const char *name,
                              ssmq_err *err) {
     char path[SSMQ_PATH_BYTES];
     SSMQ_TRY(ssmq_path_join(path, folder, name, err));
     SSMQ_TRY(ssmq_strndup(&file->path, path, strlen(path), err));
-    SSMQ_TRY(ssmq_map_open(&file->map, path, err));
-    return ssmq_safetensors_parse(&file->tensors, file->map.bytes, file->map.n_bytes, file->path,
-                                  err);
+    if (file->bytes == NULL) {
+        SSMQ_TRY(ssmq_map_open(&file->map, path, err));
+        file->bytes = file->map.bytes;
+        file->n_bytes = file->map.n_bytes;
+    }
+    return ssmq_safetensors_parse(&file->tensors, file->bytes, file->n_bytes, file->path, err);
 }
 
 static int by_text(const void *a, const void *b) {
@@ -54,17 +58,14 @@ static ssmq_status list_shards(const char ***out, size_t *n, const ssmq_json *we
                      SSMQ_MAX_SHARDS);
 }
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash != NULL ? slash + 1 : path;
-}
-
 /* The weight map and the files agree on which file holds which tensor. */
 static ssmq_status check_weight_map(const ssmq_model_files *files, const ssmq_json *weight_map,
                                     const char *path, ssmq_err *err) {
     size_t n_tensors = 0;
     for (size_t i = 0; i < files->n_files; i++) {
         const ssmq_model_file *file = &files->files[i];
+        char file_name[SSMQ_PATH_BYTES];
+        ssmq_path_name(file_name, sizeof file_name, file->path);
         n_tensors += file->tensors.n;
         for (size_t k = 0; k < file->tensors.n; k++) {
             const ssmq_json *value = NULL;
@@ -72,7 +73,7 @@ static ssmq_status check_weight_map(const ssmq_model_files *files, const ssmq_js
             const char *name = file->tensors.tensors[k].name;
             (void)ssmq_json_get(weight_map, name, &value);
             const char *listed = ssmq_json_string(value, &n_bytes);
-            if (listed == NULL || strcmp(listed, base_name(file->path)) != 0) {
+            if (listed == NULL || strcmp(listed, file_name) != 0) {
                 return SSMQ_FAIL(err, CONFIG,
                                  "%s: tensor %s is not in the weight_map for this file", file->path,
                                  name);
@@ -156,6 +157,32 @@ static ssmq_status join_tensors(ssmq_model_files *files, ssmq_err *err) {
     return SSMQ_OK;
 }
 
+static ssmq_status open_parts(ssmq_model_files *files, const char *folder,
+                              const ssmq_model_image *image, ssmq_err *err) {
+    SSMQ_TRY(ssmq_calloc(&files->files, (size_t)image->n_parts, sizeof *files->files, err));
+    for (int64_t i = 1; i < image->n_parts; i++) {
+        ssmq_model_file *file = &files->files[files->n_files++];
+        file->bytes = image->bytes[i];
+        file->n_bytes = (size_t)image->parts[i].n_bytes;
+        SSMQ_TRY(open_file(file, folder, image->parts[i].name, err));
+    }
+    return SSMQ_OK;
+}
+
+ssmq_status ssmq_model_files_from(ssmq_model_files **out, const char *folder,
+                                  const ssmq_model_image *image, ssmq_map *map, ssmq_err *err) {
+    SSMQ_TRY(ssmq_calloc(out, 1, sizeof **out, err));
+    (*out)->image = *map;
+    *map = (ssmq_map){0};
+    ssmq_status status = open_parts(*out, folder, image, err);
+    if (status == SSMQ_OK) status = join_tensors(*out, err);
+    if (status != SSMQ_OK) {
+        ssmq_model_files_close(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
 ssmq_status ssmq_model_files_open(ssmq_model_files **out, const char *folder, ssmq_err *err) {
     SSMQ_TRY(ssmq_calloc(out, 1, sizeof **out, err));
     ssmq_status status = open_folder(*out, folder, err);
@@ -176,7 +203,10 @@ void ssmq_model_files_close(ssmq_model_files *files) {
     }
     ssmq_free(files->files);
     ssmq_free(files->entries);
+    ssmq_free(files->config_path);
+    ssmq_free(files->config);
     ssmq_free(files->generated);
+    ssmq_map_close(&files->image);
     ssmq_free(files);
 }
 
@@ -188,6 +218,6 @@ ssmq_model_entry *ssmq_model_files_find(const ssmq_model_files *files, const cha
 
 void ssmq_model_files_hash(const ssmq_model_files *files, ssmq_sha256 *sha) {
     for (size_t i = 0; i < files->n_files; i++) {
-        ssmq_sha256_add(sha, files->files[i].map.bytes, files->files[i].map.n_bytes);
+        ssmq_sha256_add(sha, files->files[i].bytes, files->files[i].n_bytes);
     }
 }

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/status.h"
 #include "model/model.h"
+#include "model/model_image.h"
 #include "model/safetensors.h"
 
 #ifdef __cplusplus
@@ -22,7 +23,9 @@ enum { SSMQ_MAX_SHARDS = 1024 };
 /* One tensor file. */
 typedef struct ssmq_model_file {
     char *path;
-    ssmq_map map;
+    ssmq_map map;               /* empty if the bytes came from an image */
+    const unsigned char *bytes; /* of the map or of the image */
+    size_t n_bytes;
     ssmq_safetensors tensors;
 } ssmq_model_file;
 
@@ -39,13 +42,22 @@ struct ssmq_model_files {
     size_t n_files;
     ssmq_model_entry *entries; /* by name */
     size_t n_entries;
+    char *config_path; /* the configuration's file and text; NULL of a random model */
+    char *config;
+    size_t n_config_bytes;
     unsigned char *generated; /* tensors of a random model; no files then */
+    ssmq_map image;           /* files that came in one stretch */
 };
 
 /* Maps model.safetensors, else the shards of model.safetensors.index.json, else
  * consolidated.safetensors.  Owns: *out, ssmq_model_files_close().
  * Fails: CONFIG (none of them, or one that breaks a rule), IO, NOMEM. */
 SSMQ_MUST_USE ssmq_status ssmq_model_files_open(ssmq_model_files **out, const char *folder,
+                                                ssmq_err *err);
+/* The tensor files of an image, whose stretch it takes over.  Owns: as above.
+ * Fails: CONFIG, NOMEM. */
+SSMQ_MUST_USE ssmq_status ssmq_model_files_from(ssmq_model_files **out, const char *folder,
+                                                const ssmq_model_image *image, ssmq_map *map,
                                                 ssmq_err *err);
 void ssmq_model_files_close(ssmq_model_files *files);
 

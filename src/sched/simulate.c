@@ -90,7 +90,9 @@ static void finish(simulation *s, event done) {
     const bool is_news = ssmq_sched_finished(s->sched, done.rank, trial, time_of(s, (size_t)trial),
                                              s->load_s[done.rank]);
     s->sched_ns += ssmq_now_ns() - begin_ns;
-    if (is_news) s->out->makespan_s = done.end_s;
+    if (!is_news) return;
+    s->out->makespan_s = done.end_s;
+    if (s->setup->rank_of != NULL) s->setup->rank_of[trial] = done.rank;
 }
 
 static void run(simulation *s) {

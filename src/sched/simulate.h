@@ -16,6 +16,7 @@ typedef struct ssmq_sim_setup {
     const double *trial_s; /* [n_trials] what they take; NULL: their cost */
     int n_ranks;
     ssmq_sched_order order;
+    int32_t *rank_of; /* [n_trials] receives who did each, or NULL */
 } ssmq_sim_setup;
 
 typedef struct ssmq_sim_rank {

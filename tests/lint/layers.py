@@ -10,7 +10,7 @@ LIBC = set("""
 ctype.h dirent.h errno.h fcntl.h fenv.h float.h inttypes.h limits.h locale.h math.h pthread.h sched.h
 setjmp.h signal.h stdarg.h stdbool.h stddef.h stdint.h stdio.h stdlib.h string.h strings.h
 sys/file.h sys/mman.h sys/resource.h sys/stat.h sys/statvfs.h sys/time.h sys/types.h sys/utsname.h
-sys/wait.h time.h unistd.h
+stdatomic.h sys/wait.h time.h unistd.h
 """.split())
 # What the build writes.
 GENERATED = {"git_commit.h"}

@@ -196,6 +196,17 @@ static void names_stay_in_their_folder(void **state) {
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) assert_false(ssmq_name_is_safe(bad[i]));
 }
 
+static void last_part_of_a_path(void **state) {
+    (void)state;
+    const char *const paths[][2] = {{"a/b", "b"},     {"a/b/", "b"}, {"/a//", "a"},    {"a", "a"},
+                                    {"./a.b", "a.b"}, {"", ""},      {"a/long", "lon"}};
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
+        char name[4];
+        ssmq_path_name(name, sizeof name, paths[i][0]);
+        assert_string_equal(name, paths[i][1]);
+    }
+}
+
 static void first_cause_wins(void **state) {
     (void)state;
     ssmq_err err = {0};
@@ -241,6 +252,7 @@ int main(void) {
         cmocka_unit_test(field_cuts_at_characters),
         cmocka_unit_test(file_round_trip),
         cmocka_unit_test(names_stay_in_their_folder),
+        cmocka_unit_test(last_part_of_a_path),
         cmocka_unit_test(first_cause_wins),
         cmocka_unit_test(memory_limits),
     };

@@ -14,7 +14,9 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/shared.h"
 #include "model/model.h"
+#include "model/model_image.h"
 #include "support/write_checkpoint.h"
 
 static char folder[SSMQ_PATH_BYTES];
@@ -347,6 +349,55 @@ static void random_shapes(void **state) {
     ssmq_model_close(model);
 }
 
+/* A copy of the model's files in memory that others can map, with one bit changed or none. */
+static void copy_files(const ssmq_model *model, bool is_damaged, ssmq_model_image *copy,
+                       ssmq_map *map) {
+    ssmq_err err = {0};
+    ssmq_model_image source;
+    ssmq_shared memory;
+    char path[SSMQ_PATH_BYTES];
+    assert_int_equal(ssmq_model_image_of(&source, model, &err), SSMQ_OK);
+    assert_int_equal(source.n_parts, 2);
+    assert_int_equal(ssmq_model_image_init(copy, source.n_parts, &err), SSMQ_OK);
+    memcpy(copy->parts, source.parts, (size_t)source.n_parts * sizeof *copy->parts);
+    const int64_t n_bytes = ssmq_model_image_bytes(copy);
+    assert_true(n_bytes >= source.parts[0].n_bytes + source.parts[1].n_bytes);
+    assert_int_equal(ssmq_shared_open(&memory, (size_t)n_bytes, &err), SSMQ_OK);
+    ssmq_model_image_place(copy, memory.bytes);
+    for (int64_t i = 0; i < source.n_parts; i++) {
+        memcpy(copy->bytes[i], source.bytes[i], (size_t)source.parts[i].n_bytes);
+    }
+    copy->bytes[1][copy->parts[1].n_bytes - 1] ^= (unsigned char)is_damaged;
+    ssmq_model_image_free(&source);
+    ssmq_shared_path(&memory, path);
+    assert_int_equal(ssmq_map_open(map, path, &err), SSMQ_OK);
+    assert_true((int64_t)map->n_bytes == n_bytes);
+    ssmq_shared_close(&memory);
+    ssmq_model_image_place(copy, (unsigned char *)map->bytes);
+}
+
+/* The model of a copy of another's files is that model; a damaged copy has another hash. */
+static void images(void **state) {
+    (void)state;
+    ssmq_err err = {0};
+    ssmq_model *read = open_model("configs/demo");
+    for (int is_damaged = 0; is_damaged < 2; is_damaged++) {
+        ssmq_model_image copy;
+        ssmq_map map;
+        ssmq_model *received = NULL;
+        copy_files(read, is_damaged != 0, &copy, &map);
+        assert_int_equal(ssmq_model_open_image(&received, "configs/demo/", &copy, &map, &err),
+                         SSMQ_OK);
+        assert_null(map.bytes);
+        ssmq_model_image_free(&copy);
+        assert_string_equal(received->name, read->name);
+        assert_int_equal(strcmp(received->sha256, read->sha256) != 0, is_damaged);
+        if (!is_damaged) same_model(received, read);
+        ssmq_model_close(received);
+    }
+    ssmq_model_close(read);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(namings_agree),
@@ -358,6 +409,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(rejects_wrong_shards, set_up, tear_down),
         cmocka_unit_test_setup_teardown(prefers_the_single_file, set_up, tear_down),
         cmocka_unit_test_setup_teardown(rejects_empty_folders, set_up, tear_down),
+        cmocka_unit_test(images),
         cmocka_unit_test(random_models),
         cmocka_unit_test(random_shapes),
     };

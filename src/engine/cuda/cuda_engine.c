@@ -87,6 +87,7 @@ static void close_cuda(ssmq_engine *engine) {
     (void)cudaSetDevice(e->device_idx);
     free_extent(e);
     slab_free(&e->weight_slab);
+    cuda_source_drop(e);
     ssmq_reuse_close(e->reuse);
     cuda_stages_free(e);
     for (int i = 0; i <= CUDA_STEP_BLOCK; i++) {
@@ -290,15 +291,33 @@ static ssmq_status load_cuda(ssmq_engine *engine, const ssmq_model *model, const
     ssmq_status status = slab_reserve(&e->weight_slab, n_bytes, err);
     if (status == SSMQ_NOMEM && e->reuse != NULL) {
         ssmq_reuse_drop_all(e->reuse);
+        cuda_source_drop(e);
         status = slab_reserve(&e->weight_slab, n_bytes, err);
     }
     SSMQ_TRY(status);
     if (e->reuse != NULL) ssmq_reuse_begin_load(e->reuse, model, spec);
     (void)cuda_carve_weights(&e->weights, e->weight_slab.bytes, &e->shape, spec);
     SSMQ_TRY(check_products(e, err));
-    SSMQ_TRY(cuda_load_weights(e, model, err));
+    const ssmq_model *on_device = cuda_source_of(e, model);
+    const bool is_on_device = on_device != NULL;
+    SSMQ_TRY(cuda_load_weights(e, is_on_device ? on_device : model, is_on_device, err));
     e->is_loaded = true;
     return SSMQ_OK;
+}
+
+static ssmq_status hold_source_cuda(ssmq_engine *engine, const ssmq_model *model, bool is_filled,
+                                    ssmq_device_bytes *out, ssmq_err *err) {
+    cuda_engine *e = self(engine);
+    CUDA_TRY(cudaSetDevice(e->device_idx), err);
+    SSMQ_TRY(cuda_source_hold(e, model, is_filled, err));
+    *out = (ssmq_device_bytes){e->source.bytes, e->source.n_bytes};
+    return SSMQ_OK;
+}
+
+static ssmq_status seal_source_cuda(ssmq_engine *engine, uint64_t *checksum, ssmq_err *err) {
+    cuda_engine *e = self(engine);
+    CUDA_TRY(cudaSetDevice(e->device_idx), err);
+    return cuda_source_seal(e, checksum, err);
 }
 
 static ssmq_status make_extent(cuda_engine *e, const ssmq_engine_extent *extent, ssmq_err *err) {
@@ -353,6 +372,7 @@ static ssmq_status reset_cuda(ssmq_engine *engine, const ssmq_engine_extent *ext
         ssmq_status status = make_extent(e, extent, err);
         if (status == SSMQ_NOMEM && e->reuse != NULL) {
             ssmq_reuse_drop_all(e->reuse);
+            cuda_source_drop(e);
             status = make_extent(e, extent, err);
         }
         if (status != SSMQ_OK) {
@@ -549,6 +569,8 @@ const ssmq_engine_api ssmq_engine_cuda = {
     .open = open_cuda,
     .supports = supports_cuda,
     .load = load_cuda,
+    .hold_source = hold_source_cuda,
+    .seal_source = seal_source_cuda,
     .reset = reset_cuda,
     .prefill = prefill_cuda,
     .decode = decode_cuda,

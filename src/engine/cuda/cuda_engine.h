@@ -48,6 +48,15 @@ typedef struct cuda_checked {
     ssmq_format w_format, a_format;
 } cuda_checked;
 
+/* The checkpoint as it is stored, in device memory; none where the engine shares nothing between
+ * trials or memory is short. Not counted with the weights: a model runs without it. */
+typedef struct cuda_source {
+    char *bytes; /* its tensors, each aligned, zeros between them */
+    int64_t n_bytes;
+    ssmq_model model; /* the host's, but for where its tensors lie; owns its layers */
+    bool is_whole;    /* all bytes are there */
+} cuda_source;
+
 typedef struct cuda_engine {
     ssmq_engine base;
     int device_idx;
@@ -62,6 +71,7 @@ typedef struct cuda_engine {
     int n_checked;
     bool is_loaded, is_ready; /* ready: reset was called after load */
     cuda_slab weight_slab, state_slab, activation_slab, workspace_slab;
+    cuda_source source;
     cuda_weights weights;
     ssmq_engine_extent extent;
     cuda_layout layout;
@@ -86,8 +96,21 @@ typedef struct cuda_engine {
 /* ceilings.cu: ssmq_engine_ceilings(). */
 SSMQ_MUST_USE ssmq_status cuda_measure_ceilings(int device_idx, ssmq_dtype dtype,
                                                 ssmq_ceilings *out, ssmq_err *err);
-/* load.cu: fills the weight slab from the checkpoint.  Fails: DEVICE, NOMEM. */
-SSMQ_MUST_USE ssmq_status cuda_load_weights(cuda_engine *e, const ssmq_model *model, ssmq_err *err);
+/* load.cu: fills the weight slab from the checkpoint, whose tensors lie in host memory or, with
+ * is_on_device, in device memory.  Fails: DEVICE, NOMEM. */
+SSMQ_MUST_USE ssmq_status cuda_load_weights(cuda_engine *e, const ssmq_model *model,
+                                            bool is_on_device, ssmq_err *err);
+
+/* source.cu: hold makes room in e->source and, with is_filled, copies the model there; seal says
+ * that another has filled it, and sums its bytes.
+ * Fails: SKIP (nothing is shared between trials, memory is short), NOMEM, DEVICE. */
+SSMQ_MUST_USE ssmq_status cuda_source_hold(cuda_engine *e, const ssmq_model *model, bool is_filled,
+                                           ssmq_err *err);
+SSMQ_MUST_USE ssmq_status cuda_source_seal(cuda_engine *e, uint64_t *checksum, ssmq_err *err);
+/* The model in device memory, brought there if it is not; NULL where it cannot be. */
+const ssmq_model *cuda_source_of(cuda_engine *e, const ssmq_model *model);
+/* Gives its memory back. */
+void cuda_source_drop(cuda_engine *e);
 
 /* forward.c */
 /* A segment of T tokens of every sequence, whose ids lie in buffers.tokens, through all layers, or

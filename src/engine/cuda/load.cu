@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine/cuda/load.cu - the checkpoint's tensors into the weight slab: bytes as stored go to the
- * device piece by piece and are converted, or quantized, there. */
+ * device piece by piece, unless they are there, and are converted, or quantized, there. */
 #include "engine/cuda/cuda_engine.h"
 #include "engine/cuda/device.cuh"
 #include "engine/cuda/quant.h"
@@ -29,19 +29,31 @@ __global__ void k_convert(const From *from, To *to, int64_t first, int64_t n, ch
 /* Where the pieces land before they are converted, and int4 codes before they are packed. */
 struct upload {
     cuda_engine *e;
+    bool is_on_device; /* the tensors; nothing is staged then */
     char *staging;
     int64_t staging_bytes;
     uint8_t *codes;
     int64_t code_bytes;
 };
 
+/* Where a piece that fits into staging is on the device, before the next is asked for. */
+ssmq_status fetch(const upload *up, const void *bytes, int64_t n_bytes, const void **out,
+                  ssmq_err *err) {
+    *out = up->is_on_device ? bytes : up->staging;
+    if (up->is_on_device) return SSMQ_OK;
+    CUDA_TRY(
+        cudaMemcpyAsync(up->staging, bytes, (size_t)n_bytes, cudaMemcpyHostToDevice, up->e->stream),
+        err);
+    return SSMQ_OK;
+}
+
 template <typename From>
-void convert_from(const upload *up, void *to, ssmq_dtype to_dtype, int64_t first, int64_t n,
-                  change how) {
+void convert_from(const upload *up, const void *bytes, void *to, ssmq_dtype to_dtype, int64_t first,
+                  int64_t n, change how) {
     const ssmq_shape *s = &up->e->shape;
     const int64_t wanted = (n + THREADS - 1) / THREADS;
     const unsigned blocks = (unsigned)(wanted < MAX_BLOCKS ? wanted : MAX_BLOCKS);
-    const From *from = (const From *)up->staging;
+    const From *from = (const From *)bytes;
     DISPATCH(to_dtype, To,
              (k_convert<From, To><<<blocks, THREADS, 0, up->e->stream>>>(from, (To *)to, first, n,
                                                                          how, s->K, s->conv_dim)));
@@ -56,11 +68,9 @@ ssmq_status put(const upload *up, const ssmq_tensor *tensor, void *to, ssmq_dtyp
     const int64_t n_piece = up->staging_bytes / size;
     for (int64_t first = 0; first < n_all; first += n_piece) {
         const int64_t n = n_all - first < n_piece ? n_all - first : n_piece;
-        const char *bytes = (const char *)tensor->bytes + first * size;
-        CUDA_TRY(cudaMemcpyAsync(up->staging, bytes, (size_t)(n * size), cudaMemcpyHostToDevice,
-                                 up->e->stream),
-                 err);
-        DISPATCH(tensor->dtype, From, convert_from<From>(up, to, to_dtype, first, n, how));
+        const void *from = NULL;
+        SSMQ_TRY(fetch(up, (const char *)tensor->bytes + first * size, n * size, &from, err));
+        DISPATCH(tensor->dtype, From, convert_from<From>(up, from, to, to_dtype, first, n, how));
         CUDA_LAUNCHED(err);
     }
     return SSMQ_OK;
@@ -75,14 +85,14 @@ ssmq_tensor rows_of(const ssmq_tensor *tensor, int64_t first, int64_t rows) {
     return part;
 }
 
-/* Codes and scales of rows [first, first + rows) of the block, whose numbers lie in staging. */
+/* Codes and scales of rows [first, first + rows) of the block, whose numbers lie on the device. */
 ssmq_status quantize_piece(const upload *up, const cuda_linear *linear, const cuda_block *block,
                            const ssmq_tensor *piece, int64_t first, ssmq_err *err) {
     const bool is_packed = linear->w_format == SSMQ_FORMAT_INT4;
     const int64_t ld = linear->codes.ld, n = piece->rows * ld;
     uint8_t *to = (uint8_t *)block->w + first * (is_packed ? ld / 2 : ld);
     cuda_quantize_call call = {};
-    call.x = up->staging;
+    call.x = piece->bytes;
     call.dtype = piece->dtype;
     call.rows = piece->rows;
     call.shape = linear->codes;
@@ -111,11 +121,9 @@ ssmq_status put_codes(const upload *up, const ssmq_tensor *tensor, const cuda_li
     if (n_piece < 1) return SSMQ_FAIL(err, SKIP, "rows of %lld bytes", (long long)row_bytes);
     for (int64_t first = 0; first < block->rows; first += n_piece) {
         const int64_t left = block->rows - first;
-        const ssmq_tensor piece =
+        ssmq_tensor piece =
             rows_of(tensor, block->first_row + first, left < n_piece ? left : n_piece);
-        CUDA_TRY(cudaMemcpyAsync(up->staging, piece.bytes, (size_t)(piece.rows * row_bytes),
-                                 cudaMemcpyHostToDevice, up->e->stream),
-                 err);
+        SSMQ_TRY(fetch(up, piece.bytes, piece.rows * row_bytes, &piece.bytes, err));
         SSMQ_TRY(quantize_piece(up, linear, block, &piece, first, err));
     }
     return SSMQ_OK;
@@ -176,11 +184,12 @@ ssmq_status put_all(const upload *up, const ssmq_model *model, ssmq_err *err) {
 
 } // namespace
 
-ssmq_status cuda_load_weights(cuda_engine *e, const ssmq_model *model, ssmq_err *err) {
+ssmq_status cuda_load_weights(cuda_engine *e, const ssmq_model *model, bool is_on_device,
+                              ssmq_err *err) {
     const int64_t staging_bytes = 64 << 20;
     const bool is_packed = e->spec.precision.w_format == SSMQ_FORMAT_INT4;
     /* Other codes go straight to their place. */
-    upload up = {e, NULL, staging_bytes, NULL, is_packed ? staging_bytes : INT64_MAX};
+    upload up = {e, is_on_device, NULL, staging_bytes, NULL, is_packed ? staging_bytes : INT64_MAX};
     CUDA_TRY(cudaMemsetAsync(e->weight_slab.bytes, 0, (size_t)e->weight_slab.n_bytes, e->stream),
              err);
     CUDA_TRY(cudaMalloc((void **)&up.staging, (size_t)staging_bytes), err);
