@@ -47,6 +47,8 @@ test command:h5dump      hdf5-tools                     hdf5
 test command:clang-format clang-format                  llvm
 test ssmq_env_has_tidy   clang-tidy,libomp-dev          llvm
 test command:shellcheck  shellcheck                     shellcheck
+cluster ssmq_env_has_slurmd slurmctld,slurmd,slurm-client,munge slurm
+cluster command:ip       iproute2                       iproute2
 TABLE
 }
 
@@ -64,6 +66,14 @@ ssmq_env_has_hdf5() {
 ssmq_env_has_tidy() {
     clang-tidy --quiet --checks='-*,cert-err34-c' /dev/stdin -- -xc <<<'#include <omp.h>' \
         >/dev/null 2>&1
+}
+
+# On Debian in a folder that is not everybody's path.
+ssmq_env_has_slurmd() {
+    local name
+    for name in slurmctld slurmd munged sbatch; do
+        PATH=$PATH:/usr/sbin command -v $name >/dev/null 2>&1 || return 1
+    done
 }
 
 # Prints the first Python that is new enough and can make virtual environments.

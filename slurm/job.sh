@@ -33,6 +33,7 @@ build() {
 }
 
 # What the arguments say: whether they name a configuration and a run, and where runs lie.
+ssmq_run_id='' ssmq_shard=''
 names_config=0 names_run=0 model=configs/demo wants_cpu=0 runs=runs
 look_at_arguments() {
     local option value
@@ -110,9 +111,20 @@ prepare() {
     [ "$n_ranks" -gt 0 ] || n_ranks=2
 }
 
+# A task of a job array sweeps its part of the grid into a run of its own.
+# shellcheck disable=SC2153 # Slurm's names
+name_run() {
+    ssmq_run_id=$job_name-job$SLURM_JOB_ID
+    if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+        local shard=$((SLURM_ARRAY_TASK_ID - SLURM_ARRAY_TASK_MIN))
+        ssmq_run_id=$job_name-job$SLURM_ARRAY_JOB_ID-shard$shard
+        ssmq_shard=$shard/$SLURM_ARRAY_TASK_COUNT
+    fi
+}
+
 # Trials that the run of this job has finished so far.
 count_finished() {
-    cat "$runs/$job_name-job$SLURM_JOB_ID"/journal.*.jsonl 2>/dev/null | grep -c '"finished"' || true
+    cat "$runs/$ssmq_run_id"/journal.*.jsonl 2>/dev/null | grep -c '"finished"' || true
 }
 
 # The sweep, and again after a death that was not its first word.
@@ -159,6 +171,20 @@ go_back_into_queue() {
     fi
 }
 
+# Sets launch: mpirun where there is one, else srun, or what SSMQ_LAUNCHER says.
+choose_launch() {
+    local launcher=${SSMQ_LAUNCHER:-mpirun}
+    if [ -z "${SSMQ_LAUNCHER:-}" ] && ! command -v mpirun >/dev/null 2>&1; then launcher=srun; fi
+    case $launcher in
+    mpirun) launch=(mpirun -np "$n_ranks") ;;
+    srun) launch=(srun --mpi=pmix --kill-on-bad-exit=0 --ntasks="$n_ranks") ;;
+    *)
+        say "SSMQ_LAUNCHER: '$launcher'; allowed are mpirun and srun"
+        return 1
+        ;;
+    esac
+}
+
 ssmq_run_job() {
     local config=$1 config_of_demo=$2 out rc=0 run_dir defaults=() launch
     shift 2
@@ -173,13 +199,11 @@ ssmq_run_job() {
     fi
     # A requeued job is the same job: it finds its run by its name.
     if [ "$is_batch" -eq 1 ] && [ $names_run -eq 0 ]; then
-        defaults+=(--run-id "$job_name-job$SLURM_JOB_ID")
+        name_run
+        defaults+=(--run-id "$ssmq_run_id")
+        [ -z "$ssmq_shard" ] || defaults+=(--shard "$ssmq_shard")
     fi
-    if command -v mpirun >/dev/null 2>&1; then
-        launch=(mpirun -np "$n_ranks")
-    else
-        launch=(srun --mpi=pmix --kill-on-bad-exit=0 --ntasks="$n_ranks")
-    fi
+    choose_launch || exit $EXIT_USAGE
     out=$(mktemp)
     # shellcheck disable=SC2064 # the name as it is now: the trap runs where it is no more
     trap "rm -f '$out'" EXIT
@@ -188,12 +212,19 @@ ssmq_run_job() {
     run_dir=$(tail -n 1 "$out")
     if [ ! -f "$run_dir/results.h5" ]; then
         cat "$out"
+        # Slurm stops mpirun too, which stops its ranks: what is done is in their journals.
+        [ $is_cancelled -eq 0 ] || [ -z "$ssmq_run_id" ] ||
+            say "cancelled; this goes on: bash slurm/$job_name.sh --resume $runs/$ssmq_run_id"
         exit $rc
     fi
     case $rc in
     0 | "$EXIT_TRIALS") draw "$run_dir" || [ $rc -ne 0 ] || rc=$EXIT_FAILURE ;;
     "$EXIT_RESUMABLE") go_back_into_queue "$run_dir" ;;
     esac
+    if [ -n "$ssmq_shard" ]; then
+        say "shard $ssmq_shard; with all done: build/run/bin/ssmq merge --into" \
+            "${run_dir%-shard*} ${run_dir%-shard*}-shard*"
+    fi
     say "results: $run_dir/results.h5, metrics.jsonl, config_resolved.yaml, report.md, plots/*.png"
     echo "$run_dir" || true
     exit $rc

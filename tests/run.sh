@@ -27,6 +27,11 @@ check() {
 set -o pipefail
 ssmq_env_lock
 ssmq_env_tools run test
+# Tests of a real Slurm and of two hosts are for root alone, and are left out without.
+if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
+    ssmq_env_tools cluster
+    export SSMQ_REQUIRE_CLUSTER=1
+fi
 ssmq_env_venv
 ssmq_env_unlock
 check dev

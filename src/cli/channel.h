@@ -14,7 +14,8 @@ extern "C" {
 typedef enum ssmq_word {
     SSMQ_WORD_IDLE,     /* worker: ready for work */
     SSMQ_WORD_FINISHED, /* worker: trial_idx ended with status `value` after `seconds`, of which
-                           runtime_s (NaN: not known) without loading; ready */
+                           runtime_s (NaN: not known) without loading, after idle_s of waiting
+                           for it; ready */
     SSMQ_WORD_RETIRED,  /* worker: takes no more work, for the reason `value`; a trial in flight
                            goes back */
     SSMQ_WORD_RUN,      /* coordinator: run trial_idx as attempt `value` */

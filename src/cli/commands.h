@@ -22,7 +22,7 @@ extern "C" {
     X(bench, "[--model DIR] [--prefill LIST] [--batch LIST]",                                      \
       "speed and memory beside what the device could do")                                          \
     X(show, "RUN [--watch SECONDS]", "a run folder as a table, or what its sweep is doing")        \
-    X(merge, "RUN", "rebuilds metrics.jsonl and results.h5 from the journals")                     \
+    X(merge, "RUN | --into DIR RUN...", "rebuilds metrics.jsonl and results.h5 from the journals") \
     X(export, "RUN --format md|csv|jsonl|sql", "the trials of a run in another form")
 
 #define X(name, usage, help)                                                                       \

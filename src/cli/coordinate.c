@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/coordinate.h"
 
+#include <float.h>
 #include <inttypes.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -18,13 +22,23 @@ enum { ROOT = 0, PROGRESS_BYTES = 256 };
 /* How long to wait for a word before looking at signals and limits. */
 static const int64_t turn_ns = 50000000;
 /* With other ranks, the mailbox of the root's worker is looked at this often. */
-static const int64_t mailbox_turn_ns = 1000000;
+static const int64_t mailbox_turn_ns = 100000;
 static const int64_t progress_every_ns = 5000000000;
 /* results.h5 of a running sweep is at most this old when something new has finished; or so many
- * times as old as merging took, since ranks that finish meanwhile wait for it. */
+ * times as old as merging took, which takes a core. */
 static const int64_t merge_every_ns = 30000000000;
 static const int64_t merge_pause = 200;
 static const double ns_per_s = 1e9;
+static const double percent = 100.0;
+
+/* results.h5 of a sweep that goes on, being made. */
+typedef struct merging {
+    pthread_t thread;
+    bool is_begun; /* and not joined */
+    atomic_bool is_ended;
+    const char *run_dir;
+    int64_t start_ns, duration_ns;
+} merging;
 
 typedef struct ssmq_coordinator {
     ssmq_coordinate setup;
@@ -33,11 +47,14 @@ typedef struct ssmq_coordinator {
     bool is_shuffled; /* costs are drawn at random */
     bool *is_idle;    /* [size] asked and got nothing yet */
     bool *is_stopped; /* [size] told to stop, or retired */
+    double *work_s;   /* [size] at trials, with loading */
+    double *wait_s;   /* [size] for trials that then came, the first one aside */
     int size;
     int n_active;
     size_t n_finished, n_failed;
     int64_t start_ns, next_progress_ns, next_merge_ns;
     size_t n_merged;
+    merging merging;
 } coordinator;
 
 static ssmq_status tell(coordinator *c, int rank, const ssmq_message *message, ssmq_err *err) {
@@ -105,6 +122,8 @@ static void take_finished(coordinator *c, int rank, const ssmq_message *message)
         return;
     }
     c->n_finished++;
+    if (c->work_s[rank] > 0.0) c->wait_s[rank] += message->idle_s;
+    c->work_s[rank] += message->seconds;
     bool is_failed = status != SSMQ_OK && status != SSMQ_SKIP;
     c->n_failed += is_failed;
     ssmq_log(is_failed ? SSMQ_LOG_WARN : SSMQ_LOG_INFO, "%zu/%zu %s in %.2f s on rank %d: %s",
@@ -191,19 +210,37 @@ static void show_progress(coordinator *c) {
     ssmq_log_progress(text);
 }
 
-/* So that a running sweep can be looked at. Its own failure is not the sweep's. */
-static void merge_now_and_then(coordinator *c) {
-    int64_t now_ns = ssmq_now_ns();
-    if (now_ns < c->next_merge_ns || c->n_merged == c->n_finished) return;
+/* Its own failure is not the sweep's. */
+static void *merge_beside(void *context) {
+    merging *m = context;
     ssmq_run_counts counts;
     ssmq_err err = {0};
-    if (ssmq_merge(c->setup.run_dir, &counts, &err) != SSMQ_OK) {
-        ssmq_log_err(SSMQ_LOG_WARN, &err);
-    }
-    const int64_t end_ns = ssmq_now_ns();
-    const int64_t pause_ns = merge_pause * (end_ns - now_ns);
+    if (ssmq_merge(m->run_dir, &counts, &err) != SSMQ_OK) ssmq_log_err(SSMQ_LOG_WARN, &err);
+    m->duration_ns = ssmq_now_ns() - m->start_ns;
+    atomic_store(&m->is_ended, true);
+    return NULL;
+}
+
+static void end_merging(coordinator *c) {
+    merging *m = &c->merging;
+    if (!m->is_begun) return;
+    (void)pthread_join(m->thread, NULL);
+    m->is_begun = false;
+    const int64_t pause_ns = merge_pause * m->duration_ns;
+    c->next_merge_ns = ssmq_now_ns() + (pause_ns > merge_every_ns ? pause_ns : merge_every_ns);
+}
+
+/* So that a running sweep can be looked at, in a thread of its own: ranks do not wait for it. */
+static void merge_now_and_then(coordinator *c) {
+    merging *m = &c->merging;
+    if (m->is_begun && atomic_load(&m->is_ended)) end_merging(c);
+    const int64_t now_ns = ssmq_now_ns();
+    if (m->is_begun || now_ns < c->next_merge_ns || c->n_merged == c->n_finished) return;
+    m->run_dir = c->setup.run_dir;
+    m->start_ns = now_ns;
+    atomic_store(&m->is_ended, false);
+    m->is_begun = pthread_create(&m->thread, NULL, merge_beside, m) == 0;
     c->n_merged = c->n_finished;
-    c->next_merge_ns = end_ns + (pause_ns > merge_every_ns ? pause_ns : merge_every_ns);
 }
 
 static ssmq_status run(coordinator *c, ssmq_err *err) {
@@ -214,6 +251,7 @@ static ssmq_status run(coordinator *c, ssmq_err *err) {
         show_progress(c);
         merge_now_and_then(c);
     }
+    end_merging(c);
     c->result->n_left = c->setup.n_todo - c->n_finished;
     return SSMQ_OK;
 }
@@ -254,6 +292,8 @@ ssmq_status ssmq_coordinator_open(ssmq_coordinator **out, const ssmq_coordinate 
     SSMQ_TRY_OR(open_sched(c, err), failed);
     SSMQ_TRY_OR(ssmq_calloc(&c->is_idle, (size_t)c->size, sizeof *c->is_idle, err), failed);
     SSMQ_TRY_OR(ssmq_calloc(&c->is_stopped, (size_t)c->size, sizeof *c->is_stopped, err), failed);
+    SSMQ_TRY_OR(ssmq_calloc(&c->work_s, (size_t)c->size, sizeof *c->work_s, err), failed);
+    SSMQ_TRY_OR(ssmq_calloc(&c->wait_s, (size_t)c->size, sizeof *c->wait_s, err), failed);
     *out = c;
     return SSMQ_OK;
 failed:
@@ -266,7 +306,30 @@ void ssmq_coordinator_close(ssmq_coordinator *c) {
     ssmq_sched_close(c->sched);
     ssmq_free(c->is_idle);
     ssmq_free(c->is_stopped);
+    ssmq_free(c->work_s);
+    ssmq_free(c->wait_s);
     ssmq_free(c);
+}
+
+/* What share of their time ranks waited while trials were left. */
+static void log_waiting(const coordinator *c) {
+    double work_s = 0.0;
+    double wait_s = 0.0;
+    double most = 0.0;
+    int slowest = ROOT;
+    for (int rank = 0; rank < c->size; rank++) {
+        const double share = c->wait_s[rank] / fmax(c->work_s[rank] + c->wait_s[rank], DBL_MIN);
+        work_s += c->work_s[rank];
+        wait_s += c->wait_s[rank];
+        if (share > most) slowest = rank;
+        most = fmax(most, share);
+    }
+    if (work_s <= 0.0) return;
+    ssmq_log(SSMQ_LOG_INFO,
+             "%d ranks worked %.2f s in all and waited %.2f s for trials, %.2f %%; rank %d most, "
+             "%.2f %%",
+             c->size, work_s, wait_s, percent * wait_s / (work_s + wait_s), slowest,
+             percent * most);
 }
 
 ssmq_status ssmq_coordinator_run(ssmq_coordinator *c, ssmq_coordinate_result *result,
@@ -276,5 +339,7 @@ ssmq_status ssmq_coordinator_run(ssmq_coordinator *c, ssmq_coordinate_result *re
     c->start_ns = ssmq_now_ns();
     c->next_progress_ns = c->start_ns + progress_every_ns;
     c->next_merge_ns = c->start_ns + merge_every_ns;
-    return run(c, err);
+    const ssmq_status status = run(c, err);
+    log_waiting(c);
+    return status;
 }

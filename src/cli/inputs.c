@@ -131,14 +131,29 @@ static ssmq_status open_shape(ssmq_loaded *loaded, ssmq_err *err) {
     return SSMQ_OK;
 }
 
-static ssmq_status open_model(ssmq_loaded *loaded, ssmq_err *err) {
+/* What goes with the model that is open. */
+static ssmq_status open_beside_model(ssmq_loaded *loaded, ssmq_err *err) {
     ssmq_inputs *inputs = &loaded->inputs;
-    SSMQ_TRY(ssmq_model_open(&loaded->model, loaded->config.model.path, err));
     inputs->shape = loaded->model->shape;
     ssmq_field_set(inputs->model_name, sizeof inputs->model_name, loaded->model->name);
     ssmq_field_set(inputs->model_sha256, sizeof inputs->model_sha256, loaded->model->sha256);
     SSMQ_TRY(open_tokenizer(loaded, err));
     return open_texts(loaded, err);
+}
+
+/* Views for trials. */
+static void set_trial(ssmq_loaded *out) {
+    out->trial = (ssmq_trial_inputs){
+        .config = &out->config,
+        .model = out->model,
+        .tokenizer = out->tokenizer,
+        .text_ids = out->text.ids,
+        .n_text_ids = (int64_t)out->text.n,
+        .text_counts = out->counts,
+        .filler_ids = out->filler.ids,
+        .n_filler_ids = (int64_t)out->filler.n,
+        .inputs = &out->inputs,
+    };
 }
 
 static ssmq_status open_parts(ssmq_loaded *out, ssmq_need need, ssmq_err *err) {
@@ -153,28 +168,35 @@ static ssmq_status open_parts(ssmq_loaded *out, ssmq_need need, ssmq_err *err) {
     if (need == SSMQ_NEEDS_SHAPE && ssmq_model_path_is_random(out->config.model.path)) {
         SSMQ_TRY(open_shape(out, err));
     } else {
-        SSMQ_TRY(open_model(out, err));
+        SSMQ_TRY(ssmq_model_open(&out->model, out->config.model.path, err));
+        SSMQ_TRY(open_beside_model(out, err));
     }
-    out->trial = (ssmq_trial_inputs){
-        .config = &out->config,
-        .model = out->model,
-        .tokenizer = out->tokenizer,
-        .text_ids = out->text.ids,
-        .n_text_ids = (int64_t)out->text.n,
-        .text_counts = out->counts,
-        .filler_ids = out->filler.ids,
-        .n_filler_ids = (int64_t)out->filler.n,
-        .inputs = inputs,
-    };
+    set_trial(out);
     return SSMQ_OK;
 }
-
 ssmq_status ssmq_loaded_open(ssmq_loaded *out, const ssmq_config *config, ssmq_need need,
                              ssmq_err *err) {
     memset(out, 0, sizeof *out);
     out->config = *config;
     ssmq_status status = open_parts(out, need, err);
     if (status != SSMQ_OK) ssmq_loaded_close(out);
+    return status;
+}
+
+ssmq_status ssmq_loaded_open_with(ssmq_loaded *out, const ssmq_config *config,
+                                  const ssmq_engine_api *engine_api, ssmq_model *model,
+                                  ssmq_err *err) {
+    memset(out, 0, sizeof *out);
+    out->config = *config;
+    out->engine_api = engine_api;
+    out->model = model;
+    ssmq_field_set(out->inputs.device, sizeof out->inputs.device, engine_api->name);
+    ssmq_status status = open_beside_model(out, err);
+    if (status == SSMQ_OK) {
+        set_trial(out);
+    } else {
+        ssmq_loaded_close(out);
+    }
     return status;
 }
 

@@ -39,6 +39,11 @@ typedef enum ssmq_need {
  * Fails: CONFIG (one line that names the file), NOMEM, IO. */
 SSMQ_MUST_USE ssmq_status ssmq_loaded_open(ssmq_loaded *out, const ssmq_config *config,
                                            ssmq_need need, ssmq_err *err);
+/* As above for trials, with a model that is open and an engine that was found. Takes the model
+ * over, also on failure. */
+SSMQ_MUST_USE ssmq_status ssmq_loaded_open_with(ssmq_loaded *out, const ssmq_config *config,
+                                                const ssmq_engine_api *engine_api,
+                                                ssmq_model *model, ssmq_err *err);
 void ssmq_loaded_close(ssmq_loaded *loaded);
 
 /* The engine that a device name means: auto takes a GPU if one works.

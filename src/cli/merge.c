@@ -14,6 +14,7 @@
 #include "cli/plan.h"
 #include "cli/provenance.h"
 #include "cli/rows_ahead.h"
+#include "cli/unite.h"
 #include "journal/journal.h"
 #include "store/store.h"
 
@@ -117,21 +118,35 @@ free_ids:
 }
 
 static const ssmq_option options[] = {
+    {.name = "into",
+     .value_name = "DIR",
+     .help = "unite run folders of one grid in this one first"},
     {.name = "help", .letter = 'h', .help = "this text"},
 };
 
 ssmq_status ssmq_command_merge(int argc, const char *const *argv, ssmq_err *err) {
     ssmq_args args;
-    const char *run_dir = NULL;
+    const char *runs[SSMQ_MAX_ARGS];
     enum { N_OPTIONS = sizeof options / sizeof options[0] };
     SSMQ_TRY(ssmq_args_parse(&args, options, N_OPTIONS, argc, argv, err));
     if (ssmq_args_get(&args, "help") != NULL) {
-        (void)printf("usage: ssmq merge RUN\n\nRebuilds RUN/metrics.jsonl and RUN/results.h5 from "
-                     "the journals.\n\n");
+        (void)printf("usage: ssmq merge RUN | ssmq merge --into DIR RUN...\n\n"
+                     "Rebuilds metrics.jsonl and results.h5 of RUN from its journals; or of DIR, "
+                     "after copying to it\nthe journals of the RUNs: shards of one grid, or what "
+                     "hosts without a common file system did.\nThey must agree where they have "
+                     "the same trials. DIR can be resumed.\n\n");
         ssmq_args_print_help(options, N_OPTIONS);
         return SSMQ_OK;
     }
-    SSMQ_TRY(ssmq_args_positional(&args, "RUN", &run_dir, err));
+    const char *run_dir = ssmq_args_get(&args, "into");
+    const size_t n_runs = ssmq_args_all(&args, NULL, runs);
+    if (run_dir == NULL) {
+        SSMQ_TRY(ssmq_args_positional(&args, "RUN", &run_dir, err));
+    } else if (n_runs == 0) {
+        return SSMQ_FAIL(err, CONFIG, "RUN is missing: what goes into %s?", run_dir);
+    } else {
+        SSMQ_TRY(ssmq_unite(run_dir, runs, n_runs, err));
+    }
     ssmq_run_counts counts;
     SSMQ_TRY(ssmq_merge(run_dir, &counts, err));
     (void)printf("%s: %zu of %zu trials finished, %zu failed\n", run_dir, counts.n_finished,

@@ -73,6 +73,8 @@ static void add_session(ssmq_str *out, const ssmq_session *session) {
     ssmq_str_addf(out, "\"started_utc\": \"%s\", \"n_ranks\": %d, \"root_host\": ", now,
                   session->n_ranks);
     ssmq_str_add_json(out, host, strlen(host));
+    ssmq_str_addf(out, ", \"weights\": ");
+    ssmq_weights_json(&session->weights, out);
     ssmq_str_addf(out, ", \"git_commit\": \"%s\", \"argv\": [", ssmq_git_commit());
     for (int i = 0; i < session->argc; i++) {
         if (i > 0) ssmq_str_add(out, ", ", 2);
@@ -94,6 +96,12 @@ static void add_session(ssmq_str *out, const ssmq_session *session) {
 
 /* The text of the file up to its closing brackets, so that a session can be put behind. */
 static const char tail[] = "\n  ]\n}\n";
+
+static ssmq_status end_file(ssmq_str *out, const char *path, ssmq_err *err) {
+    ssmq_str_add(out, tail, sizeof tail - 1);
+    SSMQ_TRY(ssmq_str_check(out, path, err));
+    return ssmq_file_replace(path, out->text, out->n_bytes, err);
+}
 
 static ssmq_status add_old_sessions(ssmq_str *out, const char *path, ssmq_err *err) {
     char *text = NULL;
@@ -126,9 +134,7 @@ ssmq_status ssmq_provenance_add(const char *run_dir, const char *run_id, const s
         ssmq_str_addf(&out, "\n  },\n  \"sessions\": [\n");
     }
     add_session(&out, session);
-    ssmq_str_add(&out, tail, sizeof tail - 1);
-    SSMQ_TRY_OR(ssmq_str_check(&out, path, err), free_out);
-    status = ssmq_file_replace(path, out.text, out.n_bytes, err);
+    status = end_file(&out, path, err);
 free_out:
     ssmq_str_free(&out);
     return status;
@@ -174,14 +180,20 @@ free_text:
     return status;
 }
 
+/* provenance.json of a run folder. */
+static ssmq_status read_file(ssmq_provenance *out, const char *run_dir, ssmq_err *err) {
+    char path[SSMQ_PATH_BYTES];
+    memset(out, 0, sizeof *out);
+    SSMQ_TRY(ssmq_path_join(path, run_dir, "provenance.json", err));
+    return read_facts(out, path, err);
+}
+
 ssmq_status ssmq_provenance_read(ssmq_provenance *out, const char *run_dir, ssmq_err *err) {
     char path[SSMQ_PATH_BYTES];
     char *text = NULL;
     size_t n_bytes = 0;
-    memset(out, 0, sizeof *out);
     ssmq_status status = SSMQ_OK;
-    SSMQ_TRY_OR(ssmq_path_join(path, run_dir, "provenance.json", err), fail);
-    SSMQ_TRY_OR(read_facts(out, path, err), fail);
+    SSMQ_TRY_OR(read_file(out, run_dir, err), fail);
     SSMQ_TRY_OR(ssmq_path_join(path, run_dir, "config_resolved.yaml", err), fail);
     SSMQ_TRY_OR(ssmq_file_read(&text, &n_bytes, path, MAX_BYTES, err), fail);
     SSMQ_TRY_OR(take_fact(out, "config", text, n_bytes, err), fail);
@@ -196,4 +208,76 @@ fail:
 void ssmq_provenance_free(ssmq_provenance *provenance) {
     for (size_t i = 0; i < provenance->n_facts; i++) ssmq_free(provenance->texts[i]);
     memset(provenance, 0, sizeof *provenance);
+}
+
+const char *ssmq_provenance_get(const ssmq_provenance *provenance, const char *name) {
+    for (size_t i = 0; i < provenance->n_facts; i++) {
+        if (strcmp(provenance->facts[i].name, name) == 0) return provenance->texts[i];
+    }
+    return NULL;
+}
+
+static bool has_line(const char *text, const char *line, size_t length) {
+    for (const char *at = strstr(text, "    {"); at != NULL; at = strstr(at + 1, "    {")) {
+        if (strncmp(at, line, length) == 0) return true;
+    }
+    return false;
+}
+
+/* Lines of the list of sessions that `out` has not. */
+static void add_new_sessions(ssmq_str *out, const char *sessions, bool *is_first) {
+    for (const char *line = strchr(sessions, '\n'); line != NULL; line = strchr(line, '\n')) {
+        line++;
+        size_t length = strcspn(line, "\n");
+        if (length > 0 && line[length - 1] == ',') length--;
+        if (strncmp(line, "    {", 5) != 0) continue;
+        if (has_line(ssmq_str_get(out), line, length)) continue;
+        if (!*is_first) ssmq_str_add(out, ",\n", 2);
+        ssmq_str_add(out, line, length);
+        *is_first = false;
+    }
+}
+
+static ssmq_status add_sessions_of(ssmq_str *out, const char *run_dir, bool *is_first,
+                                   ssmq_err *err) {
+    ssmq_provenance provenance = {0};
+    ssmq_status status = read_file(&provenance, run_dir, err);
+    const char *sessions = status == SSMQ_OK ? ssmq_provenance_get(&provenance, "sessions") : NULL;
+    if (sessions != NULL) add_new_sessions(out, sessions, is_first);
+    ssmq_provenance_free(&provenance);
+    return status;
+}
+
+static ssmq_status add_facts_of(ssmq_str *out, const char *run_dir, const char *run_id,
+                                ssmq_err *err) {
+    ssmq_provenance provenance = {0};
+    ssmq_status status = read_file(&provenance, run_dir, err);
+    for (size_t i = 0; i < provenance.n_facts && status == SSMQ_OK; i++) {
+        const char *name = provenance.facts[i].name;
+        if (strcmp(name, "sessions") == 0) continue;
+        add_member(out, i == 0, name, strcmp(name, "run_id") == 0 ? run_id : provenance.texts[i]);
+    }
+    ssmq_provenance_free(&provenance);
+    return status;
+}
+
+ssmq_status ssmq_provenance_unite(const char *into, const char *run_id, const char *const *runs,
+                                  size_t n_runs, ssmq_err *err) {
+    char path[SSMQ_PATH_BYTES];
+    bool is_first = true;
+    ssmq_str out;
+    SSMQ_TRY(ssmq_path_join(path, into, "provenance.json", err));
+    ssmq_str_init(&out, MAX_BYTES);
+    ssmq_status status = SSMQ_OK;
+    ssmq_str_addf(&out, "{\n  \"facts\": {");
+    SSMQ_TRY_OR(add_facts_of(&out, runs[0], run_id, err), free_out);
+    ssmq_str_addf(&out, "\n  },\n  \"sessions\": [\n");
+    if (ssmq_path_exists(path)) SSMQ_TRY_OR(add_sessions_of(&out, into, &is_first, err), free_out);
+    for (size_t i = 0; i < n_runs; i++) {
+        SSMQ_TRY_OR(add_sessions_of(&out, runs[i], &is_first, err), free_out);
+    }
+    status = end_file(&out, path, err);
+free_out:
+    ssmq_str_free(&out);
+    return status;
 }

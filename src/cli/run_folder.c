@@ -15,6 +15,7 @@
 #include "cli/plan.h"
 
 enum {
+    HOST_BYTES = 33, /* as much of its name as tells a session apart */
     CONFIG_BYTES = 1 << 20,
     FILE_MODE = 0666,
     /* A sweep killed a moment ago may still hold the lock until its last process is gone; mpirun
@@ -44,6 +45,35 @@ static ssmq_status lock(ssmq_run_folder *folder, ssmq_err *err) {
         ssmq_sleep_ns(lock_retry_ns);
     }
     return SSMQ_FAIL(err, IO, "%s: another sweep is working on this run folder", folder->path);
+}
+
+/* Leaves a mark in the lock file that no other session has left. */
+static ssmq_status sign(ssmq_run_folder *folder, ssmq_err *err) {
+    char host[HOST_BYTES] = "";
+    char utc[SSMQ_UTC_BYTES];
+    (void)gethostname(host, sizeof host - 1);
+    ssmq_utc_iso(utc);
+    (void)snprintf(folder->session_id, sizeof folder->session_id, "%s %lld %ld %s", utc,
+                   (long long)ssmq_now_ns(), (long)getpid(), host);
+    if (ftruncate(folder->lock_fd, 0) != 0 || lseek(folder->lock_fd, 0, SEEK_SET) < 0) {
+        return SSMQ_FAIL(err, IO, "%s/lock: %s", folder->path, strerror(errno));
+    }
+    return ssmq_fd_write(folder->lock_fd, folder->session_id, strlen(folder->session_id), "lock",
+                         err);
+}
+
+bool ssmq_run_folder_is_seen(const char *path, const char *session_id) {
+    char lock_path[SSMQ_PATH_BYTES];
+    char *text = NULL;
+    size_t n_bytes = 0;
+    ssmq_err ignored = {0};
+    if (ssmq_path_join(lock_path, path, "lock", &ignored) != SSMQ_OK ||
+        ssmq_file_read(&text, &n_bytes, lock_path, SSMQ_SESSION_ID_BYTES, &ignored) != SSMQ_OK) {
+        return false;
+    }
+    const bool is_seen = strcmp(text, session_id) == 0;
+    ssmq_free(text);
+    return is_seen;
 }
 
 /* The folder may be new, empty but for what a sweep killed at its start left, or a run. */
@@ -185,14 +215,14 @@ static ssmq_status open_with(ssmq_run_folder *out, const char *resume_dir,
     }
     SSMQ_TRY(ssmq_folder_make(out->path, err));
     SSMQ_TRY(lock(out, err));
+    SSMQ_TRY(sign(out, err));
     remove_leftovers(out);
     SSMQ_TRY(settle(out, &loaded->config, config_text, plan, err));
     return open_log(out, err);
 }
 
 ssmq_status ssmq_run_folder_open(ssmq_run_folder *out, const char *resume_dir,
-                                 const ssmq_loaded *loaded, const ssmq_grid *grid,
-                                 const ssmq_session *session, ssmq_err *err) {
+                                 const ssmq_loaded *loaded, const ssmq_grid *grid, ssmq_err *err) {
     ssmq_str config_text;
     ssmq_str plan;
     memset(out, 0, sizeof *out);
@@ -204,9 +234,6 @@ ssmq_status ssmq_run_folder_open(ssmq_run_folder *out, const char *resume_dir,
     if (status == SSMQ_OK) status = ssmq_plan_write(grid, loaded, &plan, err);
     if (status == SSMQ_OK) {
         status = open_with(out, resume_dir, loaded, &config_text, &plan, err);
-    }
-    if (status == SSMQ_OK) {
-        status = ssmq_provenance_add(out->path, out->run_id, loaded, session, err);
     }
     ssmq_str_free(&plan);
     ssmq_str_free(&config_text);

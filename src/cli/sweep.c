@@ -13,15 +13,19 @@
 #include "base/cores.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/collect.h"
 #include "cli/coordinate.h"
 #include "cli/inputs.h"
 #include "cli/merge.h"
 #include "cli/plan.h"
 #include "cli/progress.h"
+#include "cli/provenance.h"
 #include "cli/resume.h"
 #include "cli/run_folder.h"
+#include "cli/shard.h"
 #include "cli/sweep_args.h"
 #include "cli/version.h"
+#include "cli/weights.h"
 #include "cli/worker.h"
 #include "comm/comm.h"
 
@@ -29,10 +33,14 @@ enum {
     ROOT = 0,
     HOST_BYTES = 256,
     /* A killed sweep's ranks may hold their journals for a moment longer than its root its lock. */
-    JOURNAL_TRIES = 50
+    JOURNAL_TRIES = 50,
+    /* Linux' NFS client takes a folder's listing for good for up to a minute. */
+    MERGE_TRIES = 90
 };
 static const int64_t journal_retry_ns = 100000000;
+static const int64_t merge_retry_ns = 1000000000;
 static const double ns_per_s = 1e9;
+static const int64_t bytes_per_mb = 1000000;
 
 /* Everything of one rank. */
 typedef struct sweep {
@@ -42,9 +50,10 @@ typedef struct sweep {
     ssmq_config config;
     ssmq_loaded loaded;
     ssmq_grid grid;
-    ssmq_grid selected;     /* what --only keeps of it; without, the same trials */
+    ssmq_grid selected;     /* what --only and --shard keep of it; without, the same trials */
     ssmq_run_folder folder; /* root */
     char run_dir[SSMQ_PATH_BYTES];
+    bool is_apart; /* run_dir is a folder of this rank's host, and not the root's */
     ssmq_worker_context worker;
     char algorithms_path[SSMQ_PATH_BYTES]; /* in worker.options */
     ssmq_todo todo;                        /* root */
@@ -129,17 +138,30 @@ static ssmq_status compare_inputs(sweep *s, ssmq_err *err) {
     return ssmq_comm_agree(s->comm, status, err);
 }
 
+/* What --only and --shard leave of the grid. */
+static ssmq_status select_part(sweep *s, ssmq_err *err) {
+    const char *only = ssmq_args_get(&s->args, "only");
+    const char *shard_text = ssmq_args_get(&s->args, "shard");
+    ssmq_shard shard = {0};
+    s->selected = s->grid;
+    if (only == NULL && shard_text == NULL) return SSMQ_OK;
+    if (shard_text != NULL) SSMQ_TRY(ssmq_shard_read(&shard, shard_text, err));
+    SSMQ_TRY(ssmq_grid_init(&s->selected, &s->config, &s->loaded.inputs, err));
+    if (only != NULL) SSMQ_TRY(ssmq_grid_only(&s->selected, "--only", only, err));
+    return shard_text != NULL ? ssmq_shard_select(&s->selected, shard, err) : SSMQ_OK;
+}
+
 static ssmq_status open_inputs(sweep *s, ssmq_err *err) {
-    ssmq_status status = ssmq_loaded_open(&s->loaded, &s->config, SSMQ_NEEDS_DEVICE, err);
+    const ssmq_engine_api *engine_api = NULL;
+    ssmq_model *model = NULL;
+    ssmq_status status = ssmq_device_find(&engine_api, s->config.model.device, true, err);
+    SSMQ_TRY(ssmq_comm_agree(s->comm, status, err));
+    SSMQ_TRY(ssmq_weights_open(&model, s->comm, s->config.model.path, &s->session.weights, err));
+    status = ssmq_loaded_open_with(&s->loaded, &s->config, engine_api, model, err);
     SSMQ_TRY(ssmq_comm_agree(s->comm, status, err));
     SSMQ_TRY(compare_inputs(s, err));
     status = ssmq_grid_init(&s->grid, &s->config, &s->loaded.inputs, err);
-    const char *only = ssmq_args_get(&s->args, "only");
-    if (status == SSMQ_OK && only == NULL) s->selected = s->grid;
-    if (status == SSMQ_OK && only != NULL) {
-        status = ssmq_grid_init(&s->selected, &s->config, &s->loaded.inputs, err);
-        if (status == SSMQ_OK) status = ssmq_grid_only(&s->selected, "--only", only, err);
-    }
+    if (status == SSMQ_OK) status = select_part(s, err);
     return ssmq_comm_agree(s->comm, status, err);
 }
 
@@ -161,13 +183,18 @@ static ssmq_status open_folder(sweep *s, ssmq_err *err) {
     ssmq_status status = SSMQ_OK;
     if (is_root(s)) {
         status = ssmq_run_folder_open(&s->folder, ssmq_args_get(&s->args, "resume"), &s->loaded,
-                                      &s->grid, &s->session, err);
+                                      &s->grid, err);
         ssmq_field_set(s->run_dir, sizeof s->run_dir, s->folder.path);
         ssmq_field_set(s->worker.run_id, sizeof s->worker.run_id, s->folder.run_id);
     }
     SSMQ_TRY(ssmq_comm_agree(s->comm, status, err));
+    ssmq_run_folder *folder = &s->folder;
     SSMQ_TRY(ssmq_comm_broadcast(s->comm, s->run_dir, sizeof s->run_dir, err));
-    return ssmq_comm_broadcast(s->comm, s->worker.run_id, sizeof s->worker.run_id, err);
+    SSMQ_TRY(ssmq_comm_broadcast(s->comm, s->worker.run_id, sizeof s->worker.run_id, err));
+    SSMQ_TRY(ssmq_comm_broadcast(s->comm, folder->session_id, sizeof folder->session_id, err));
+    if (is_root(s)) return SSMQ_OK;
+    s->is_apart = !ssmq_run_folder_is_seen(s->run_dir, folder->session_id);
+    return SSMQ_OK;
 }
 
 static ssmq_status open_journal(sweep *s, ssmq_err *err) {
@@ -188,13 +215,14 @@ static int threads_of_rank(const sweep *s) {
 }
 
 static ssmq_status open_worker(sweep *s, ssmq_err *err) {
+    if (s->is_apart) SSMQ_TRY(ssmq_folder_make(s->run_dir, err));
     SSMQ_TRY(ssmq_path_join(s->algorithms_path, s->run_dir, "gemm_algorithms.tsv", err));
     s->worker.options = (ssmq_engine_options){
         .device_idx = ssmq_comm_local_rank(s->comm),
         .n_threads = threads_of_rank(s),
         .script = s->config.model.null_script,
         .algorithms_path = s->algorithms_path,
-        .reuse_bytes = s->config.sweep.reuse_mb * 1000000,
+        .reuse_bytes = s->config.sweep.reuse_mb * bytes_per_mb,
     };
     s->worker.loaded = &s->loaded;
     s->worker.grid = &s->grid;
@@ -203,6 +231,11 @@ static ssmq_status open_worker(sweep *s, ssmq_err *err) {
     SSMQ_TRY(open_journal(s, err));
     catch_crashes(s->worker.journal);
     return SSMQ_OK;
+}
+
+static ssmq_status note_session(sweep *s, ssmq_err *err) {
+    ssmq_weights_log(&s->session.weights);
+    return ssmq_provenance_add(s->run_dir, s->worker.run_id, &s->loaded, &s->session, err);
 }
 
 static ssmq_status find_todo(sweep *s, ssmq_err *err) {
@@ -240,7 +273,12 @@ static ssmq_status prepare(sweep *s, ssmq_err *err) {
     SSMQ_TRY(open_folder(s, err));
     ssmq_status status = open_worker(s, err);
     SSMQ_TRY(ssmq_comm_agree(s->comm, status, err));
-    if (is_root(s)) status = find_todo(s, err);
+    SSMQ_TRY(ssmq_weights_to_gpus(s->worker.engine, s->comm, s->loaded.model,
+                                  s->config.sweep.nccl_least_mb * bytes_per_mb, &s->session.weights,
+                                  err));
+    SSMQ_TRY(ssmq_collect(s->comm, s->run_dir, s->is_apart, err));
+    if (is_root(s)) status = note_session(s, err);
+    if (is_root(s) && status == SSMQ_OK) status = find_todo(s, err);
     if (is_root(s) && status == SSMQ_OK) status = open_coordinator(s, err);
     return ssmq_comm_agree(s->comm, status, err);
 }
@@ -291,10 +329,26 @@ static int exit_code_of(const sweep *s, const ssmq_run_counts *counts) {
     return s->result.was_drained ? SSMQ_EXIT_RESUMABLE : SSMQ_EXIT_FAILURE;
 }
 
+/* A network file system may show this host late what others have written: what the ranks said that
+ * they have finished is waited for. */
+static ssmq_status merge_all(const sweep *s, ssmq_run_counts *counts, ssmq_err *err) {
+    const size_t n_expected = s->todo.n_done + s->todo.n - s->result.n_left;
+    for (int i = 0;; i++) {
+        SSMQ_TRY(ssmq_merge(s->run_dir, counts, err));
+        if (counts->n_finished >= n_expected || i == MERGE_TRIES) return SSMQ_OK;
+        if (i == 0) {
+            ssmq_log(SSMQ_LOG_WARN,
+                     "%s: the journals show %zu of %zu finished trials; looking again", s->run_dir,
+                     counts->n_finished, n_expected);
+        }
+        ssmq_sleep_ns(merge_retry_ns);
+    }
+}
+
 static ssmq_status report(sweep *s, int *exit_code, ssmq_err *err) {
     ssmq_run_counts counts;
     char elapsed[32];
-    SSMQ_TRY(ssmq_merge(s->run_dir, &counts, err));
+    SSMQ_TRY(merge_all(s, &counts, err));
     *exit_code = exit_code_of(s, &counts);
     ssmq_duration_text((double)(ssmq_now_ns() - s->start_ns) / ns_per_s, elapsed, sizeof elapsed);
     ssmq_log(SSMQ_LOG_INFO, "%zu of %zu trials finished, %zu skipped, %zu failed, %zu left; %s",
@@ -314,6 +368,7 @@ static ssmq_status report(sweep *s, int *exit_code, ssmq_err *err) {
 static ssmq_status finish(sweep *s, int *exit_code, ssmq_err *err) {
     close_worker(s);
     SSMQ_TRY(ssmq_comm_agree(s->comm, SSMQ_OK, err));
+    SSMQ_TRY(ssmq_collect(s->comm, s->run_dir, s->is_apart, err));
     ssmq_status status = SSMQ_OK;
     if (is_root(s)) status = report(s, exit_code, err);
     SSMQ_TRY(ssmq_comm_agree(s->comm, status, err));

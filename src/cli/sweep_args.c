@@ -18,6 +18,7 @@ static const ssmq_option options[] = {
     {"resume", 'r', "DIR", false, "run folder to go on with; its own configuration if no --config"},
     {"retry-failed", 0, NULL, false, "run trials again that ended neither ok nor skipped"},
     {"only", 0, "EXPR", false, "part of the grid, e.g. 'task=ppl and precision=bf16,fp16'"},
+    {"shard", 0, "I/N", false, "part I, from 0, of N of like duration; then ssmq merge --into"},
     {"device", 'd', "NAME", false, "auto, cpu, cuda or null (model.device)"},
     {"dry-run", 0, NULL, false, "print the grid as CSV and stop; nothing is written"},
     {"fail-fast", 0, NULL, false, "hand out nothing more after the first failed trial"},

@@ -71,9 +71,11 @@ static ssmq_status run_trial(ssmq_worker_context *context, ssmq_worker *worker,
 static ssmq_status work(ssmq_worker_context *context, ssmq_worker *worker, ssmq_err *err) {
     ssmq_message say = {.kind = SSMQ_WORD_IDLE, .trial_idx = -1};
     for (;;) {
+        const int64_t ask_ns = ssmq_now_ns();
         SSMQ_TRY(ssmq_channel_send(&context->channel, &say, err));
         ssmq_message order;
         SSMQ_TRY(ssmq_channel_receive(&context->channel, &order, err));
+        say.idle_s = (double)(ssmq_now_ns() - ask_ns) / ns_per_s;
         if (order.kind == SSMQ_WORD_STOP) return SSMQ_OK;
         SSMQ_CHECK(order.kind == SSMQ_WORD_RUN && order.trial_idx >= 0 &&
                        (size_t)order.trial_idx < context->grid->n_trials,

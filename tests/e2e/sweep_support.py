@@ -34,6 +34,21 @@ def records(run_dir):
     return {record["trial_id"]: record for record in map(json.loads, lines)}
 
 
+_CRC_TABLE = []
+for byte in range(256):
+    for _ in range(8):
+        byte = byte >> 1 ^ (0x82f63b78 if byte & 1 else 0)
+    _CRC_TABLE.append(byte)
+
+
+def crc32c(data):
+    """Of a journal's line: RFC 3720, appendix B.4."""
+    crc = 0xffffffff
+    for byte in data:
+        crc = crc >> 8 ^ _CRC_TABLE[(crc ^ byte) & 0xff]
+    return crc ^ 0xffffffff
+
+
 def fixed_part(run_dir):
     return {key: {name: record[name] for name in FIXED}
             for key, record in records(run_dir).items()}

@@ -170,13 +170,14 @@ class Names(unittest.TestCase):
         known = ""
         commands = [[BIN / "ssmq", name] for name in
                     ("info", "check", "score", "plan", "tokenize", "generate", "bench", "show",
-                     "export")]
+                     "merge", "export")]
         for command in [[BIN / "ssmq-sweep"], *commands]:
             known += subprocess.run([*command, "--help"], timeout=60, text=True,
                                     stdout=subprocess.PIPE).stdout
         known += "".join(source(f"analysis/{name}.py") for name in
                          ("make_plots", "make_report", "plan_bits"))
-        others = {"--preset", "--workflow", "--build", "--local-dir", "--partition", "--time"}
+        others = {"--preset", "--workflow", "--build", "--local-dir", "--partition", "--time",
+                  "--array", "--mpi"}
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", README)) - others:
             self.assertRegex(known, rf"{option}\b(?!-)", option)
 

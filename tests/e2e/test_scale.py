@@ -13,7 +13,7 @@ import subprocess
 import time
 import unittest
 
-from sweep_support import BIN, ROOT, SweepTest
+from sweep_support import BIN, ROOT, SweepTest, crc32c
 
 BUILD = pathlib.Path(os.environ.get("SSMQ_BUILD", BIN.parent))
 # 50 scopes and precisions at 40 windows: trials for each seed.
@@ -128,20 +128,6 @@ class Scale(SweepTest):
         if n_trials <= 100000:
             self.assertLess(min(merges), 2.0)
             self.assertLess(resume, 3.0)
-
-
-CRC_TABLE = []
-for byte in range(256):
-    for _ in range(8):
-        byte = byte >> 1 ^ (0x82f63b78 if byte & 1 else 0)
-    CRC_TABLE.append(byte)
-
-
-def crc32c(data):
-    crc = 0xffffffff
-    for byte in data:
-        crc = crc >> 8 ^ CRC_TABLE[(crc ^ byte) & 0xff]
-    return crc ^ 0xffffffff
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ class SlurmTest(unittest.TestCase):
 
     def job(self, **more):
         """Environment of a batch job. Open MPI is told not to look for Slurm's allocation."""
-        return self.environment(SLURM_JOB_ID="4242", SLURM_SUBMIT_DIR=str(ROOT), SLURM_NTASKS="2",
-                                OMPI_MCA_ras="^slurm", OMPI_MCA_plm="^slurm", OMPI_MCA_ess="^slurm",
-                                **more)
+        usual = {"SLURM_JOB_ID": "4242", "SLURM_SUBMIT_DIR": str(ROOT), "SLURM_NTASKS": "2",
+                 "OMPI_MCA_ras": "^slurm", "OMPI_MCA_plm": "^slurm", "OMPI_MCA_ess": "^slurm"}
+        return self.environment(**{**usual, **more})
 
     def start(self, arguments, env, is_batch, script="week1.sh"):
         script = ROOT / "slurm" / script
@@ -94,6 +94,21 @@ class SlurmTest(unittest.TestCase):
             self.assertEqual(after[key], record)
         self.assertTrue((run_dir / "plots/ppl.png").is_file())
         self.assertTrue((run_dir / "report.md").is_file())
+
+    def test_array_tasks_are_shards(self):
+        for task in ("3", "4"):
+            job = self.job(SLURM_JOB_ID=f"50{task}", SLURM_ARRAY_JOB_ID="500",
+                           SLURM_ARRAY_TASK_ID=task, SLURM_ARRAY_TASK_MIN="3",
+                           SLURM_ARRAY_TASK_COUNT="2")
+            _, err = self.run_script(SMOKE, job, is_batch=True)
+        into = self.out / "week1-job500"
+        command = f"build/run/bin/ssmq merge --into {into} {into}-shard*"
+        self.assertIn(command, err)
+        subprocess.run(command, shell=True, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        first, second = (records(f"{into}-shard{i}") for i in (0, 1))
+        self.assertEqual(set(records(into)), set(first) | set(second))
+        self.assertEqual(set(first) & set(second), set())
+        self.assertEqual(len(records(into)), self.planned(into))
 
     def test_requeues_have_a_bound(self):
         process = self.start(SLOW, self.job(SLURM_RESTART_COUNT="20"), is_batch=True)

@@ -27,7 +27,11 @@ class SameResults(SweepTest):
         for ranks, extra in [(2, []), (3, []), (2, ["--set", "sweep.order=shuffled"]),
                              (0, ["--set", "model.threads=1"])]:
             with self.subTest(ranks=ranks, extra=extra):
-                self.assert_same_but_for_sweep(one, self.sweep_dir(*SMALL, *extra, ranks=ranks))
+                run = self.sweep_dir(*SMALL, *extra, ranks=ranks)
+                self.assert_same_but_for_sweep(one, run)
+                self.assertRegex((run / "sweep.log").read_text(),
+                                 rf"{max(ranks, 1)} ranks worked [\d.]+ s in all and waited [\d.]+ s "
+                                 r"for trials, \d+\.\d\d %; rank \d most")
 
     def assert_same_but_for_sweep(self, run_a, run_b):
         self.assert_same_results(run_a, run_b)
