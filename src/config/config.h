@@ -87,7 +87,7 @@ typedef struct ssmq_config_sweep {
     char baseline[SSMQ_PRECISION_NAME_BYTES]; /* precision that others are compared with */
     char order[16];        /* cost | grid | shuffled; results do not depend on it */
     double max_trial_s;    /* limit of one trial; 0: none */
-    int64_t reuse_mb;      /* memory for reuse between trials, 10^6 bytes; 0: none */
+    int64_t reuse_mb;      /* memory for reuse between trials, 10^6 bytes; 0: none, and no forks */
     int64_t nccl_least_mb; /* least checkpoint that NCCL sends, 10^6 bytes */
     char notes[SSMQ_MAX_TEXT_VALUE];
 } ssmq_config_sweep;

@@ -32,7 +32,7 @@
     ONE(sweep, baseline, NAME, "bf16", 0, 0, "", "precision that others are compared with")        \
     ONE(sweep, order, TEXT, "cost", 0, 0, "cost | grid | shuffled", "order of trials; results do not depend on it") \
     ONE(sweep, max_trial_s, F64, "0", 0, SSMQ_MOST_SECONDS, "", "seconds a trial may take; 0: no limit") \
-    ONE(sweep, reuse_mb, I64, "1024", 0, 1048576, "", "memory a rank, of its GPU or host, 10^6 bytes, for layers that trials share; results do not depend on it") \
+    ONE(sweep, reuse_mb, I64, "1024", 0, 1048576, "", "memory a rank, of its GPU or host, 10^6 bytes, for layers that trials share; 0 also stops forks of prompts; results do not depend on it") \
     ONE(sweep, nccl_least_mb, I64, "1000", 0, 1048576, "", "least checkpoint, 10^6 bytes, that goes from GPU to GPU by NCCL; smaller ones come from host memory sooner") \
     ONE(sweep, notes, TEXT, "\"\"", 0, 0, "", "goes into every record")                            \
     ONE(ppl, text, NEEDED, "configs/demo/demo-text.txt", 0, 0, "", "UTF-8 file that is scored")    \

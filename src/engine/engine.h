@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "engine/stage.h"
 #include "model/model.h"
 #include "quant/spec.h"
 
@@ -47,32 +48,14 @@ typedef struct ssmq_engine_extent {
     bool is_timed;
     /* Times each stage (stage_ns), launched piece by piece: the whole is slower than without. */
     bool has_stages;
-    bool has_gemv; /* steps of few sequences by products of the engine's own, not the library's */
+    bool has_gemv;  /* steps of few sequences by products of the engine's own, not the library's */
+    bool is_forked; /* all sequences go on from the state of keep_state(), not from zero */
     /* SHA-256 of all tokens that prefill will get until the next reset, reuse_tokens a sequence, or
      * NULL. Given, only NLL and logits of prefill are wanted (decode fails), and an engine may
      * leave out layers that it has computed from them before (reuse.h). Borrowed during reset. */
     const unsigned char *reuse_key;
     int64_t reuse_tokens;
 } ssmq_engine_extent;
-
-/* Stages of a forward pass: code, name. */
-#define SSMQ_STAGE_TABLE(X)                                                                        \
-    X(EMBED, "embed")                                                                              \
-    X(NORM, "norm")                                                                                \
-    X(IN_PROJ, "in_proj")                                                                          \
-    X(CONV, "conv")                                                                                \
-    X(SSD, "ssd")                                                                                  \
-    X(GATED_NORM, "gated_norm")                                                                    \
-    X(OUT_PROJ, "out_proj")                                                                        \
-    X(HEAD, "head")
-
-typedef enum ssmq_stage {
-#define X(code, name) SSMQ_STAGE_##code,
-    SSMQ_STAGE_TABLE(X)
-#undef X
-        SSMQ_N_STAGES
-} ssmq_stage;
-const char *ssmq_stage_name(ssmq_stage stage); /* static text */
 
 /* Consumes T tokens of each of B sequences, continuing from the current state. */
 typedef struct ssmq_prefill {
@@ -152,7 +135,8 @@ struct ssmq_engine_api {
     ssmq_status (*hold_source)(ssmq_engine *engine, const ssmq_model *model, bool is_filled,
                                ssmq_device_bytes *out, ssmq_err *err);
     ssmq_status (*seal_source)(ssmq_engine *engine, uint64_t *checksum, ssmq_err *err);
-    /* State of B new sequences, all zero, and room for the extent.  Fails: NOMEM, DEVICE. */
+    /* State of B new sequences, all zero or forked, and room for the extent.
+     * Fails: NOMEM, DEVICE; INTERNAL (forked from nothing, or with a reuse_key). */
     ssmq_status (*reset)(ssmq_engine *engine, const ssmq_engine_extent *extent, ssmq_err *err);
     /* Fails: NUMERIC (NaN or infinite logits or NLL; layer and token in the text), NOMEM, DEVICE,
      * CONFIG (token id outside [0, V)). */
@@ -170,6 +154,10 @@ struct ssmq_engine_api {
                               ssmq_err *err);
     ssmq_status (*write_state)(ssmq_engine *engine, int64_t layer_idx, int64_t position,
                                const float *ssm, const float *conv, ssmq_err *err);
+    /* Keeps a copy of the state of the only sequence, bit for bit and beside what take_stats
+     * counts, until the next load, keep_state or reset that is not forked. NULL in engines without.
+     * Fails: INTERNAL (as read_state; several sequences), NOMEM, DEVICE. */
+    ssmq_status (*keep_state)(ssmq_engine *engine, ssmq_err *err);
     /* Peaks since the last call, which it restarts at what is in use now. */
     void (*take_stats)(ssmq_engine *engine, ssmq_engine_stats *out);
     /* A cheap round trip to the device; false: touch it no more. */

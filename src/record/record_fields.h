@@ -73,7 +73,7 @@
     I64(RESULT, n_windows, "1", "windows of the protocol")                                                  \
     F64(MEASURED, runtime_s, "s", "wall time of the trial without loading weights")                           \
     F64(MEASURED, tokens_per_s, "token/s", "scored tokens over runtime_s")                                    \
-    F64(MEASURED, reused_share, "1", "share of layer computations that earlier trials of the rank had done")  \
+    F64(MEASURED, reused_share, "1", "share of layer computations left out: done by earlier trials of the rank or for other prompts")  \
     STR(SETTING, prompt_template_version, 32, "1", "template of passkey prompts and prompts like them")     \
     STR(SETTING, prompt_template_hash, 72, "1", "SHA-256 of the template's parts and filler")               \
     STR(RESULT, prompt_hash, 72, "1", "SHA-256 of all prompt ids of the trial")                             \

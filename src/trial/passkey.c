@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "trial/fork.h"
 #include "trial/prompt.h"
 #include "trial/stats.h"
 #include "trial/task.h"
@@ -37,11 +38,12 @@ typedef struct batch {
     const trial_run *run;
     const ssmq_template *template_;
     variant variant;
-    int64_t first; /* prompt index of sequence 0 */
-    int64_t B;
-    ssmq_prompt *prompts; /* [B] */
+    int64_t first;        /* prompt index of sequence 0 */
+    int64_t B, n_seen;    /* with one prompt more where the batch has but one, to look ahead */
+    ssmq_prompt *prompts; /* [n_seen] */
+    const int32_t **ids;  /* [n_seen] of each prompt */
     int64_t n_steps;      /* decode steps: ids of the longest answer without its first */
-    int32_t *tokens;      /* [B, TRIAL_SEGMENT_TOKENS] */
+    int32_t *firsts;      /* [B] first ids of the answers */
     float *logits;        /* [B, V] */
     int32_t *answers;     /* [B, n_steps + 1]: what greedy decoding says at each place */
     double *nll;          /* [B, n_steps + 1] of the right ids */
@@ -81,9 +83,10 @@ static ssmq_status make_prompt(const batch *b, int64_t i, ssmq_prompt *out, ssmq
 }
 
 static void batch_free(batch *b) {
-    for (int64_t s = 0; b->prompts != NULL && s < b->B; s++) ssmq_prompt_free(&b->prompts[s]);
+    for (int64_t s = 0; b->prompts != NULL && s < b->n_seen; s++) ssmq_prompt_free(&b->prompts[s]);
     ssmq_free(b->prompts);
-    ssmq_free(b->tokens);
+    ssmq_free(b->ids);
+    ssmq_free(b->firsts);
     ssmq_free(b->logits);
     ssmq_free(b->answers);
     ssmq_free(b->nll);
@@ -92,39 +95,22 @@ static void batch_free(batch *b) {
 
 static ssmq_status batch_init(batch *b, ssmq_err *err) {
     const size_t B = (size_t)b->B, V = (size_t)b->run->inputs->model->shape.V;
-    SSMQ_TRY(ssmq_calloc(&b->prompts, B, sizeof *b->prompts, err));
-    for (int64_t s = 0; s < b->B; s++) {
+    SSMQ_TRY(ssmq_calloc(&b->prompts, (size_t)b->n_seen, sizeof *b->prompts, err));
+    SSMQ_TRY(ssmq_calloc(&b->ids, (size_t)b->n_seen, sizeof *b->ids, err));
+    for (int64_t s = 0; s < b->n_seen; s++) {
         SSMQ_TRY(make_prompt(b, b->first + s, &b->prompts[s], err));
+        b->ids[s] = b->prompts[s].prompt.ids;
+    }
+    for (int64_t s = 0; s < b->B; s++) {
         const int64_t n_steps = (int64_t)b->prompts[s].answer.n - 1;
         if (n_steps > b->n_steps) b->n_steps = n_steps;
     }
     const size_t n_answer = (size_t)b->n_steps + 1;
-    SSMQ_TRY(ssmq_calloc(&b->tokens, B * TRIAL_SEGMENT_TOKENS, sizeof *b->tokens, err));
+    SSMQ_TRY(ssmq_calloc(&b->firsts, B, sizeof *b->firsts, err));
     SSMQ_TRY(ssmq_calloc_aligned(&b->logits, B * V, sizeof *b->logits, err));
     SSMQ_TRY(ssmq_calloc(&b->answers, B * n_answer, sizeof *b->answers, err));
     SSMQ_TRY(ssmq_calloc(&b->nll, B * n_answer, sizeof *b->nll, err));
     return ssmq_calloc(&b->rank, B, sizeof *b->rank, err);
-}
-
-static ssmq_status prefill(batch *b, ssmq_err *err) {
-    ssmq_engine *engine = b->run->engine;
-    const int64_t n_tokens = b->run->trial->context_length;
-    const int64_t segment = n_tokens < TRIAL_SEGMENT_TOKENS ? n_tokens : TRIAL_SEGMENT_TOKENS;
-    const ssmq_engine_extent extent = {.n_sequences = b->B, .max_segment_tokens = segment};
-    SSMQ_TRY(trial_check_deadline(b->run->deadline_ns, err));
-    SSMQ_TRY(engine->api->reset(engine, &extent, err));
-    for (int64_t offset = 0; offset < n_tokens; offset += segment) {
-        const int64_t left = n_tokens - offset, n = left < segment ? left : segment;
-        for (int64_t s = 0; s < b->B; s++) {
-            memcpy(b->tokens + s * n, b->prompts[s].prompt.ids + offset,
-                   (size_t)n * sizeof *b->tokens);
-        }
-        const ssmq_prefill call = {
-            .tokens = b->tokens, .n_tokens = n, .logits = n == left ? b->logits : NULL};
-        if (offset > 0) SSMQ_TRY(trial_check_deadline(b->run->deadline_ns, err));
-        SSMQ_TRY(engine->api->prefill(engine, &call, err));
-    }
-    return SSMQ_OK;
 }
 
 /* Greedy choice, NLL and rank of the first answer id. Ties count as the engine's argmax breaks
@@ -159,18 +145,16 @@ static ssmq_status judge_first(batch *b, int64_t s, ssmq_err *err) {
 static ssmq_status force(batch *b, int32_t *forced, int32_t *argmax, float *nll, ssmq_err *err) {
     ssmq_engine *engine = b->run->engine;
     const int64_t n = b->n_steps;
-    /* The segment buffer is free by now; an answer has one first id a sequence. */
-    int32_t *first = b->tokens;
     for (int64_t s = 0; s < b->B; s++) {
         const ssmq_ids *answer = &b->prompts[s].answer;
-        first[s] = answer->ids[0];
+        b->firsts[s] = answer->ids[0];
         for (int64_t i = 0; i < n; i++) {
             const size_t at = (size_t)i + 1 < answer->n ? (size_t)i + 1 : answer->n - 1;
             forced[s * n + i] = answer->ids[at];
         }
     }
     const ssmq_decode call = {
-        .first = first, .n_steps = n, .forced = forced, .argmax = argmax, .nll = nll};
+        .first = b->firsts, .n_steps = n, .forced = forced, .argmax = argmax, .nll = nll};
     SSMQ_TRY(engine->api->decode(engine, &call, err));
     for (int64_t s = 0; s < b->B; s++) {
         for (int64_t i = 0; i < n; i++) {
@@ -181,8 +165,10 @@ static ssmq_status force(batch *b, int32_t *forced, int32_t *argmax, float *nll,
     return SSMQ_OK;
 }
 
-static ssmq_status run_batch(batch *b, ssmq_err *err) {
-    SSMQ_TRY(prefill(b, err));
+static ssmq_status run_batch(batch *b, trial_trunk *trunk, ssmq_err *err) {
+    const trial_prompts prompts = {
+        .ids = b->ids, .B = b->B, .n_seen = b->n_seen, .n_tokens = b->run->trial->context_length};
+    SSMQ_TRY(trial_prefill_prompts(b->run, trunk, &prompts, b->logits, err));
     for (int64_t s = 0; s < b->B; s++) SSMQ_TRY(judge_first(b, s, err));
     if (b->n_steps == 0) return SSMQ_OK;
     const size_t n = (size_t)(b->B * b->n_steps);
@@ -289,17 +275,20 @@ static ssmq_status run_prompts(const trial_run *run, variant which, outcome *o, 
                                ssmq_err *err) {
     const ssmq_template *template_ = ssmq_template_find(run->trial->prompt_template);
     SSMQ_CHECK(template_ != NULL && run->inputs->tokenizer != NULL, err);
-    for (int64_t first = 0; first < o->n; first += run->trial->batch_size) {
+    trial_trunk trunk = {0};
+    ssmq_status status = SSMQ_OK;
+    for (int64_t first = 0; first < o->n && status == SSMQ_OK; first += run->trial->batch_size) {
         const int64_t left = o->n - first;
         batch b = {.run = run, .template_ = template_, .variant = which, .first = first};
         b.B = left < run->trial->batch_size ? left : run->trial->batch_size;
-        ssmq_status status = batch_init(&b, err);
-        if (status == SSMQ_OK) status = run_batch(&b, err);
+        b.n_seen = b.B == 1 && left > 1 ? 2 : b.B;
+        status = batch_init(&b, err);
+        if (status == SSMQ_OK) status = run_batch(&b, &trunk, err);
         if (status == SSMQ_OK) status = collect(&b, o, sha, err);
         batch_free(&b);
-        SSMQ_TRY(status);
     }
-    return SSMQ_OK;
+    trial_trunk_free(&trunk);
+    return status;
 }
 
 static ssmq_status outcome_init(outcome *o, int64_t n, ssmq_err *err) {
@@ -361,20 +350,34 @@ static ssmq_status report(const outcome *o, const ssmq_config_passkey *passkey, 
     return trial_add_series(samples, "passkey_wrong_key", o->wrong_key, (size_t)o->n, err);
 }
 
+/* Of what the prompts one by one would compute in prefill; NaN from engines that do not count. */
+static double reused_share(const trial_run *run, int64_t n_prompts) {
+    ssmq_engine_stats stats;
+    run->engine->api->take_stats(run->engine, &stats);
+    const double alone = (double)run->inputs->model->shape.L * (double)n_prompts *
+                         (double)run->trial->context_length;
+    const double computed = (double)stats.computed_layer_tokens;
+    return computed > 0 ? fmax(1.0 - computed / alone, 0.0) : NAN;
+}
+
 ssmq_status trial_run_passkey(const trial_run *run, ssmq_record *record, ssmq_samples *samples,
                               ssmq_err *err) {
     const ssmq_config_passkey *passkey = &run->inputs->config->passkey;
     const int64_t n_prompts = n_prompts_of(run);
     SSMQ_CHECK(n_prompts > 0 && run->trial->batch_size > 0, err);
+    const int64_t n_variants = 1 + (passkey->control ? 1 : 0) + (passkey->wrong_key ? 1 : 0);
     outcome o = {0};
+    ssmq_engine_stats before;
     ssmq_sha256 sha;
     unsigned char digest[SSMQ_SHA256_BYTES];
     ssmq_sha256_init(&sha);
     ssmq_status status = SSMQ_OK;
     SSMQ_TRY_OR(outcome_init(&o, n_prompts, err), out);
+    run->engine->api->take_stats(run->engine, &before);
     SSMQ_TRY_OR(run_prompts(run, VARIANT_PLAIN, &o, &sha, err), out);
     if (passkey->control) SSMQ_TRY_OR(run_prompts(run, VARIANT_NO_NEEDLE, &o, &sha, err), out);
     if (passkey->wrong_key) SSMQ_TRY_OR(run_prompts(run, VARIANT_WRONG_KEY, &o, &sha, err), out);
+    record->reused_share = reused_share(run, n_variants * n_prompts);
     SSMQ_TRY_OR(report(&o, passkey, record, samples, err), out);
     record->max_context_tokens = run->trial->context_length + o.n_forced;
     char hex[SSMQ_SHA256_HEX_BYTES];

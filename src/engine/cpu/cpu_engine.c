@@ -49,12 +49,38 @@ static ssmq_status supports_cpu(ssmq_engine *engine, const ssmq_shape *shape, co
     return ssmq_spec_check(spec, shape, err);
 }
 
+/* ---- the state that forks begin with ---- */
+
+static void forget_state(cpu_engine *e) {
+    ssmq_free(e->kept.ssm);
+    ssmq_free(e->kept.conv);
+    memset(&e->kept, 0, sizeof e->kept);
+}
+
+/* Layer by layer, n numbers once for each sequence. */
+static void spread(const cpu_engine *e, float *to, const float *from, int64_t n) {
+    const int64_t B = e->extent.n_sequences;
+    for (int64_t i = 0; i < e->shape.L * B; i++) {
+        memcpy(to + i * n, from + i / B * n, (size_t)n * sizeof *to);
+    }
+}
+
+static void fork_state(cpu_engine *e) {
+    const ssmq_shape *s = &e->shape;
+    spread(e, e->state.ssm, e->kept.ssm, s->H * s->P * s->N);
+    spread(e, e->state.conv, e->kept.conv, (s->K - 1) * s->conv_dim);
+    e->state.position = e->kept.position;
+}
+
+/* ---- load, reset ---- */
+
 static ssmq_status load_cpu(ssmq_engine *engine, const ssmq_model *model, const ssmq_spec *spec,
                             ssmq_err *err) {
     cpu_engine *e = self(engine);
     SSMQ_TRY(supports_cpu(engine, &model->shape, spec, err));
     cpu_buffers_free(e);
     cpu_weights_free(&e->weights, e->shape.L);
+    forget_state(e);
     e->is_loaded = false;
     e->shape = model->shape;
     e->spec = *spec;
@@ -70,9 +96,15 @@ static ssmq_status reset_cpu(ssmq_engine *engine, const ssmq_engine_extent *exte
     if (extent->n_sequences < 1 || extent->max_segment_tokens < 1) {
         return SSMQ_FAIL(err, CONFIG, "an extent needs a sequence and a token");
     }
+    if (extent->is_forked) {
+        SSMQ_CHECK(e->kept.ssm != NULL && extent->reuse_key == NULL, err);
+    } else {
+        forget_state(e);
+    }
     e->extent = *extent;
     e->is_reused = false;
     SSMQ_TRY(cpu_buffers_init(e, err));
+    if (extent->is_forked) fork_state(e);
     if (e->reuse == NULL) return SSMQ_OK;
     ssmq_reuse_begin_tokens(e->reuse, extent, e->segment_tokens);
     e->is_reused = extent->reuse_key != NULL;
@@ -215,6 +247,27 @@ static ssmq_status write_state_cpu(ssmq_engine *engine, int64_t layer_idx, int64
     return SSMQ_OK;
 }
 
+static ssmq_status keep_state_cpu(ssmq_engine *engine, ssmq_err *err) {
+    cpu_engine *e = self(engine);
+    const ssmq_shape *s = &e->shape;
+    const int64_t n_ssm = s->L * s->H * s->P * s->N, n_conv = s->L * (s->K - 1) * s->conv_dim;
+    SSMQ_TRY(check_state_call(e, 0, err));
+    SSMQ_CHECK(e->extent.n_sequences == 1, err);
+    forget_state(e);
+    ssmq_status status = ssmq_calloc_aligned(&e->kept.ssm, (size_t)n_ssm, sizeof(float), err);
+    if (status == SSMQ_OK) {
+        status = ssmq_calloc_aligned(&e->kept.conv, (size_t)n_conv, sizeof(float), err);
+    }
+    if (status != SSMQ_OK) {
+        forget_state(e);
+        return status;
+    }
+    memcpy(e->kept.ssm, e->state.ssm, (size_t)n_ssm * sizeof(float));
+    memcpy(e->kept.conv, e->state.conv, (size_t)n_conv * sizeof(float));
+    e->kept.position = e->state.position;
+    return SSMQ_OK;
+}
+
 /* Buffers are taken once for all phases, so the peak of each phase is what stands. */
 static void take_stats_cpu(ssmq_engine *engine, ssmq_engine_stats *out) {
     cpu_engine *e = self(engine);
@@ -246,6 +299,7 @@ static void close_cpu(ssmq_engine *engine) {
     cpu_engine *e = self(engine);
     cpu_buffers_free(e);
     cpu_weights_free(&e->weights, e->shape.L);
+    forget_state(e);
     ssmq_reuse_close(e->reuse);
     ssmq_free(e);
 }
@@ -299,6 +353,7 @@ const ssmq_engine_api ssmq_engine_cpu = {
     .decode = decode_cpu,
     .read_state = read_state_cpu,
     .write_state = write_state_cpu,
+    .keep_state = keep_state_cpu,
     .take_stats = take_stats_cpu,
     .alive = alive_cpu,
     .close = close_cpu,

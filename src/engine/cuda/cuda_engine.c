@@ -27,38 +27,11 @@ static cuda_engine *self(ssmq_engine *engine) {
 
 /* ---- slabs ---- */
 
-static void slab_free(cuda_slab *slab) {
-    (void)cudaFree(slab->bytes);
-    slab->bytes = NULL;
-    slab->n_bytes = 0;
-}
-
-/* At least n_bytes; what it held is lost. */
-static ssmq_status slab_reserve(cuda_slab *slab, int64_t n_bytes, ssmq_err *err) {
-    if (slab->n_bytes >= n_bytes && slab->bytes != NULL) return SSMQ_OK;
-    slab_free(slab);
-    const cudaError_t error = cudaMalloc((void **)&slab->bytes, (size_t)n_bytes);
-    if (error != cudaSuccess) {
-        /* Out of memory is not sticky, but it stays behind as the last error. */
-        (void)cudaGetLastError();
-        slab->bytes = NULL;
-        size_t n_free = 0, n_total = 0;
-        if (error == cudaErrorMemoryAllocation &&
-            cudaMemGetInfo(&n_free, &n_total) == cudaSuccess) {
-            return SSMQ_FAIL(err, NOMEM, "no %lld bytes of device memory; %zu of %zu are free",
-                             (long long)n_bytes, n_free, n_total);
-        }
-        return cuda_failed(err, error, "cudaMalloc", __FILE__, __LINE__);
-    }
-    slab->n_bytes = n_bytes;
-    return SSMQ_OK;
-}
-
 static void free_extent(cuda_engine *e) {
     cuda_graphs_drop(e);
-    slab_free(&e->state_slab);
-    slab_free(&e->activation_slab);
-    slab_free(&e->workspace_slab);
+    cuda_slab_free(&e->state_slab);
+    cuda_slab_free(&e->activation_slab);
+    cuda_slab_free(&e->workspace_slab);
     (void)cudaFreeHost(e->staging.slab);
     memset(&e->staging, 0, sizeof e->staging);
     e->is_ready = false;
@@ -86,7 +59,8 @@ static void close_cuda(ssmq_engine *engine) {
     cuda_engine *e = self(engine);
     (void)cudaSetDevice(e->device_idx);
     free_extent(e);
-    slab_free(&e->weight_slab);
+    cuda_slab_free(&e->weight_slab);
+    cuda_slab_free(&e->kept_slab);
     cuda_source_drop(e);
     ssmq_reuse_close(e->reuse);
     cuda_stages_free(e);
@@ -283,16 +257,17 @@ static ssmq_status load_cuda(ssmq_engine *engine, const ssmq_model *model, const
     SSMQ_TRY(supports_cuda(engine, &model->shape, spec, err));
     CUDA_TRY(cudaSetDevice(e->device_idx), err);
     free_extent(e);
+    cuda_slab_free(&e->kept_slab);
     e->is_loaded = false;
     e->shape = model->shape;
     e->spec = *spec;
     const int64_t n_bytes = cuda_carve_weights(&e->weights, NULL, &e->shape, spec);
-    if (e->weight_slab.n_bytes != n_bytes) slab_free(&e->weight_slab);
-    ssmq_status status = slab_reserve(&e->weight_slab, n_bytes, err);
+    if (e->weight_slab.n_bytes != n_bytes) cuda_slab_free(&e->weight_slab);
+    ssmq_status status = cuda_slab_reserve(&e->weight_slab, n_bytes, err);
     if (status == SSMQ_NOMEM && e->reuse != NULL) {
         ssmq_reuse_drop_all(e->reuse);
         cuda_source_drop(e);
-        status = slab_reserve(&e->weight_slab, n_bytes, err);
+        status = cuda_slab_reserve(&e->weight_slab, n_bytes, err);
     }
     SSMQ_TRY(status);
     if (e->reuse != NULL) ssmq_reuse_begin_load(e->reuse, model, spec);
@@ -327,9 +302,9 @@ static ssmq_status make_extent(cuda_engine *e, const ssmq_engine_extent *extent,
     cuda_graphs_drop(e);
     e->is_ready = false;
     cuda_layout_init(&e->layout, s, &e->spec, extent);
-    SSMQ_TRY(slab_reserve(&e->state_slab, layout->state_bytes, err));
-    SSMQ_TRY(slab_reserve(&e->activation_slab, layout->activation_bytes, err));
-    SSMQ_TRY(slab_reserve(&e->workspace_slab, layout->workspace_bytes, err));
+    SSMQ_TRY(cuda_slab_reserve(&e->state_slab, layout->state_bytes, err));
+    SSMQ_TRY(cuda_slab_reserve(&e->activation_slab, layout->activation_bytes, err));
+    SSMQ_TRY(cuda_slab_reserve(&e->workspace_slab, layout->workspace_bytes, err));
     (void)cuda_carve_state(&e->state, e->state_slab.bytes, s, &e->spec, B);
     (void)cuda_carve_activations(&e->buffers, e->activation_slab.bytes, s, &e->spec, B,
                                  layout->segment_tokens);
@@ -368,6 +343,11 @@ static ssmq_status reset_cuda(ssmq_engine *engine, const ssmq_engine_extent *ext
     CUDA_TRY(cudaSetDevice(e->device_idx), err);
     /* No error of the work before may surface in what comes now. */
     CUDA_TRY(cudaStreamSynchronize(e->stream), err);
+    if (extent->is_forked) {
+        SSMQ_CHECK(e->kept_slab.bytes != NULL && extent->reuse_key == NULL, err);
+    } else {
+        cuda_slab_free(&e->kept_slab);
+    }
     if (!e->is_ready || !same_extent(&e->extent, extent)) {
         ssmq_status status = make_extent(e, extent, err);
         if (status == SSMQ_NOMEM && e->reuse != NULL) {
@@ -395,7 +375,7 @@ static ssmq_status reset_cuda(ssmq_engine *engine, const ssmq_engine_extent *ext
     e->extent.reuse_tokens = extent->reuse_tokens;
     /* The caller's bytes are not ours after this call. */
     e->extent.reuse_key = NULL;
-    return SSMQ_OK;
+    return extent->is_forked ? cuda_fork_state(e, err) : SSMQ_OK;
 }
 
 /* ---- calls ---- */
@@ -472,6 +452,13 @@ static ssmq_status write_state_cuda(ssmq_engine *engine, int64_t layer_idx, int6
     SSMQ_TRY(begin_state_call(self(engine), layer_idx, err));
     self(engine)->position = position;
     return cuda_write_state(self(engine), layer_idx, ssm, conv, err);
+}
+
+static ssmq_status keep_state_cuda(ssmq_engine *engine, ssmq_err *err) {
+    cuda_engine *e = self(engine);
+    SSMQ_TRY(begin_state_call(e, 0, err));
+    SSMQ_CHECK(!e->is_reused && e->extent.n_sequences == 1, err);
+    return cuda_keep_state(e, err);
 }
 
 /* ---- what it says of itself ---- */
@@ -576,6 +563,7 @@ const ssmq_engine_api ssmq_engine_cuda = {
     .decode = decode_cuda,
     .read_state = read_state_cuda,
     .write_state = write_state_cuda,
+    .keep_state = keep_state_cuda,
     .take_stats = take_stats_cuda,
     .alive = alive_cuda,
     .close = close_cuda,

@@ -71,6 +71,8 @@ typedef struct cuda_engine {
     int n_checked;
     bool is_loaded, is_ready; /* ready: reset was called after load */
     cuda_slab weight_slab, state_slab, activation_slab, workspace_slab;
+    cuda_slab kept_slab; /* one sequence's state, laid out as cuda_state; NULL: none */
+    int64_t kept_position;
     cuda_source source;
     cuda_weights weights;
     ssmq_engine_extent extent;
@@ -92,6 +94,10 @@ typedef struct cuda_engine {
      * stream; 0 where that comes from the embeddings. */
     int64_t first_layer;
 } cuda_engine;
+
+/* slab.c: at least n_bytes, whatever the slab held is lost; and none.  Fails: NOMEM, DEVICE. */
+SSMQ_MUST_USE ssmq_status cuda_slab_reserve(cuda_slab *slab, int64_t n_bytes, ssmq_err *err);
+void cuda_slab_free(cuda_slab *slab);
 
 /* ceilings.cu: ssmq_engine_ceilings(). */
 SSMQ_MUST_USE ssmq_status cuda_measure_ceilings(int device_idx, ssmq_dtype dtype,
@@ -158,6 +164,11 @@ SSMQ_MUST_USE ssmq_status cuda_read_state(cuda_engine *e, int64_t layer_idx, flo
                                           float *conv, ssmq_err *err);
 SSMQ_MUST_USE ssmq_status cuda_write_state(cuda_engine *e, int64_t layer_idx, const float *ssm,
                                            const float *conv, ssmq_err *err);
+
+/* state.c: the only sequence's state into the kept slab; and from there to every sequence of an
+ * extent that is ready, with the position. Both wait for the device.  Fails: NOMEM, DEVICE. */
+SSMQ_MUST_USE ssmq_status cuda_keep_state(cuda_engine *e, ssmq_err *err);
+SSMQ_MUST_USE ssmq_status cuda_fork_state(cuda_engine *e, ssmq_err *err);
 
 /* stage.c: times of stages, where the extent asks for them. A graph begins with cuda_stage_begin()
  * and every stage in it ends with cuda_stage_end(); after its run, cuda_stages_collect() waits and

@@ -112,3 +112,48 @@ ssmq_status cuda_write_state(cuda_engine *e, int64_t layer_idx, const float *ssm
     CUDA_TRY(cudaStreamSynchronize(e->stream), err);
     return SSMQ_OK;
 }
+
+ssmq_status cuda_keep_state(cuda_engine *e, ssmq_err *err) {
+    const size_t n_bytes = (size_t)e->layout.state_bytes;
+    SSMQ_TRY(cuda_slab_reserve(&e->kept_slab, e->layout.state_bytes, err));
+    CUDA_TRY(cudaMemcpyAsync(e->kept_slab.bytes, e->state_slab.bytes, n_bytes,
+                             cudaMemcpyDeviceToDevice, e->stream),
+             err);
+    CUDA_TRY(cudaStreamSynchronize(e->stream), err);
+    e->kept_position = e->position;
+    return SSMQ_OK;
+}
+
+/* n_bytes as often as there are sequences; each copy doubles what is there. */
+static ssmq_status repeat(cuda_engine *e, char *to, const char *from, size_t n_bytes,
+                          ssmq_err *err) {
+    const size_t B = (size_t)e->extent.n_sequences;
+    CUDA_TRY(cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, e->stream), err);
+    for (size_t n = 1; n < B; n *= 2) {
+        const size_t n_more = n < B - n ? n : B - n;
+        CUDA_TRY(cudaMemcpyAsync(to + n * n_bytes, to, n_more * n_bytes, cudaMemcpyDeviceToDevice,
+                                 e->stream),
+                 err);
+    }
+    return SSMQ_OK;
+}
+
+ssmq_status cuda_fork_state(cuda_engine *e, ssmq_err *err) {
+    const ssmq_shape *s = &e->shape;
+    const ssmq_precision *p = &e->spec.precision;
+    const size_t n_ssm = (size_t)(s->H * s->P * s->N) * ssmq_dtype_bytes(p->state_dtype);
+    const size_t n_ring = (size_t)(s->K * s->conv_dim) * ssmq_dtype_bytes(p->dtype);
+    cuda_state kept;
+    (void)cuda_carve_state(&kept, e->kept_slab.bytes, s, &e->spec, 1);
+    for (int64_t i = 0; i < s->L; i++) {
+        const size_t layer = (size_t)i;
+        SSMQ_TRY(repeat(e, cuda_layer_state(e, i), kept.ssm + layer * n_ssm, n_ssm, err));
+        SSMQ_TRY(repeat(e, cuda_layer_ring(e, i), kept.ring + layer * n_ring, n_ring, err));
+    }
+    CUDA_TRY(cudaMemcpyAsync(e->state.position, kept.position, sizeof *kept.position,
+                             cudaMemcpyDeviceToDevice, e->stream),
+             err);
+    CUDA_TRY(cudaStreamSynchronize(e->stream), err);
+    e->position = e->kept_position;
+    return SSMQ_OK;
+}

@@ -188,6 +188,7 @@ static ssmq_status reset_null(ssmq_engine *engine, const ssmq_engine_extent *ext
                               ssmq_err *err) {
     null_engine *e = (null_engine *)engine;
     SSMQ_CHECK(e->is_loaded && extent->n_sequences >= 1 && extent->max_segment_tokens >= 1, err);
+    SSMQ_CHECK(!extent->is_forked, err);
     e->n_resets++;
     e->n_context = 0;
     e->extent.n_sequences = 0;
