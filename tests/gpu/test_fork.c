@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sequences that go on from one kept state, and prompts that are prefilled so: the bits are those
  * of sequences on their own, for the work of what they do not share. */
-#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -12,7 +11,6 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "engine/null/null.h"
 #include "support/tested_engine.h"
 #include "support/trial_fixture.h"
 #include "trial/fork.h"
@@ -71,40 +69,67 @@ static int32_t *ids_of(int64_t B, int64_t T, int64_t n_shared, int64_t V, uint64
     return ids;
 }
 
-/* Cut at the same place, wherever that is: a fork is the state, bit for bit, for any number of
- * sequences, and as often as it is asked for. */
+/* The state of the only sequence of `from` into each of B in `to`, over the host. */
+static void copy_state(ssmq_engine *from, ssmq_engine *to, const ssmq_shape *s, int64_t B,
+                       int64_t position) {
+    const int64_t n_ssm = s->H * s->P * s->N, n_conv = (s->K - 1) * s->conv_dim;
+    float *ssm = NULL, *conv = NULL;
+    ssmq_err err = {0};
+    assert_ok(ssmq_calloc(&ssm, (size_t)(B * n_ssm), sizeof *ssm, &err), &err);
+    assert_ok(ssmq_calloc(&conv, (size_t)(B * n_conv), sizeof *conv, &err), &err);
+    for (int64_t i = 0; i < s->L; i++) {
+        assert_ok(from->api->read_state(from, i, ssm, conv, &err), &err);
+        for (int64_t b = 1; b < B; b++) {
+            memcpy(ssm + b * n_ssm, ssm, (size_t)n_ssm * sizeof *ssm);
+            memcpy(conv + b * n_conv, conv, (size_t)n_conv * sizeof *conv);
+        }
+        assert_ok(to->api->write_state(to, i, position, ssm, conv, &err), &err);
+    }
+    ssmq_free(ssm);
+    ssmq_free(conv);
+}
+
+/* Wherever it is kept, bit for bit, for any number of sequences, and as often as it is asked for;
+ * also a state that was written. */
 static void forks_are_the_state(void **state) {
     static const int64_t cuts[] = {1, 2, 3, 4, 5, STEP, STEP + 9}, sizes[] = {1, 2, 3, 5, 8};
     enum { T = 2 * STEP + 20 };
-    static outcome whole, forked;
+    static outcome expected, forked;
     const engine_case *c = *state;
-    const int64_t V = c->model->shape.V;
+    const ssmq_shape *s = &c->model->shape;
     ssmq_engine *engine = tested_engine_load(c->model, c->precision);
-    ssmq_engine *plain = tested_engine_load(c->model, c->precision);
-    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
-        int32_t *ids = ids_of(MAX_B, T, cuts[i], V, 30 + i);
+    ssmq_engine *from = tested_engine_load(c->model, c->precision);
+    ssmq_engine *to = tested_engine_load(c->model, c->precision);
+    expected.V = forked.V = s->V;
+    for (size_t i = 0; i < 2 * sizeof cuts / sizeof cuts[0]; i++) {
+        const int64_t cut = cuts[i / 2];
+        int32_t *ids = ids_of(MAX_B, T, cut, s->V, 30 + i);
+        reset(from, 1, false);
+        feed(from, ids, 1, T, 0, cut, NULL);
         reset(engine, 1, false);
-        feed(engine, ids, 1, T, 0, cuts[i], NULL);
+        if (i % 2 == 0) feed(engine, ids, 1, T, 0, cut, NULL);
+        if (i % 2 == 1) copy_state(from, engine, s, 1, cut);
         keep(engine);
         for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++) {
+            const int64_t B = sizes[k];
             char what[64];
-            (void)snprintf(what, sizeof what, "%lld sequences after %lld tokens",
-                           (long long)sizes[k], (long long)cuts[i]);
-            forked.B = whole.B = sizes[k];
-            forked.V = whole.V = V;
-            reset(engine, sizes[k], true);
-            feed(engine, ids, sizes[k], T, cuts[i], T, forked.logits);
+            (void)snprintf(what, sizeof what, "%lld sequences after %lld tokens", (long long)B,
+                           (long long)cut);
+            expected.B = forked.B = B;
+            reset(to, B, false);
+            copy_state(from, to, s, B, cut);
+            feed(to, ids, B, T, cut, T, expected.logits);
+            decode(to, &expected);
+            reset(engine, B, true);
+            feed(engine, ids, B, T, cut, T, forked.logits);
             decode(engine, &forked);
-            reset(plain, sizes[k], false);
-            feed(plain, ids, sizes[k], T, 0, cuts[i], NULL);
-            feed(plain, ids, sizes[k], T, cuts[i], T, whole.logits);
-            decode(plain, &whole);
-            assert_same_outcome(&whole, &forked, what);
+            assert_same_outcome(&expected, &forked, what);
         }
         ssmq_free(ids);
     }
     engine->api->close(engine);
-    plain->api->close(plain);
+    from->api->close(from);
+    to->api->close(to);
 }
 
 /* NLLs of tokens [cut, T - 1) of each sequence, given those before. */
@@ -161,7 +186,6 @@ static void refusals(void **state) {
     const ssmq_spec spec = cpu_fixture_spec(model, "fp32", "all");
     const ssmq_engine_extent forked = {
         .n_sequences = 2, .max_segment_tokens = STEP, .is_forked = true};
-    int32_t *ids = cpu_fixture_ids(2 * STEP, model->shape.V, 1);
     ssmq_err err = {0};
     assert_int_equal(api->keep_state(engine, &err), SSMQ_INTERNAL);
     assert_int_equal(api->reset(engine, &forked, &err), SSMQ_INTERNAL);
@@ -181,7 +205,6 @@ static void refusals(void **state) {
     assert_null(null->api->keep_state);
     assert_int_equal(null->api->reset(null, &forked, &err), SSMQ_INTERNAL);
     null->api->close(null);
-    ssmq_free(ids);
     api->close(engine);
     ssmq_model_close(model);
 }
@@ -268,10 +291,11 @@ static void prompts_run_free(prompts_run *r) {
     if (r->run.engine != NULL) r->run.engine->api->close(r->run.engine);
 }
 
-/* Returns the tokens computed, of all sequences. */
+/* Returns the tokens computed, of all sequences; -1 without an engine. */
 static int64_t run_prompts(prompts_run *r, const trial_prompts *prompts, outcome *o) {
     const ssmq_shape *s = &r->inputs.model->shape;
     ssmq_engine *engine = r->run.engine;
+    if (engine == NULL) return -1;
     ssmq_engine_stats stats;
     ssmq_err err = {0};
     o->B = prompts->B;
@@ -285,7 +309,7 @@ static int64_t run_prompts(prompts_run *r, const trial_prompts *prompts, outcome
     return stats.computed_layer_tokens / s->L;
 }
 
-static void check_prompts(const ssmq_model *model, const char *precision, bool can_fork) {
+static void check_prompts(const ssmq_model *model, const char *precision) {
     static int32_t ids[MAX_PROMPTS][N_TOKENS];
     static outcome whole, forked;
     const int32_t *const rows[] = {ids[0], ids[1], ids[2]};
@@ -302,7 +326,7 @@ static void check_prompts(const ssmq_model *model, const char *precision, bool c
         assert_int_equal(run_prompts(&off, &prompts, &whole), c->B * N_TOKENS);
         const int64_t n_computed = run_prompts(&on, &prompts, &forked);
         assert_same_outcome(&whole, &forked, what);
-        assert_int_equal(n_computed, can_fork ? c->n_computed : c->B * N_TOKENS);
+        assert_int_equal(n_computed, c->n_computed);
     }
     assert_int_equal(off.trunk.n, 0);
     prompts_run_free(&on);
@@ -311,7 +335,7 @@ static void check_prompts(const ssmq_model *model, const char *precision, bool c
 
 static void prompts_of_types(void **state) {
     const engine_case *c = *state;
-    check_prompts(c->model, c->precision, true);
+    check_prompts(c->model, c->precision);
 }
 
 /* The scale of a row of activations does not depend on other rows. */
@@ -321,7 +345,7 @@ static void prompts_of_precisions(void **state) {
     (void)state;
     ssmq_model *model = cpu_fixture_model(&tested_engine_shapes[1]);
     for (size_t i = 0; i < sizeof precisions / sizeof precisions[0]; i++) {
-        check_prompts(model, precisions[i], true);
+        check_prompts(model, precisions[i]);
     }
     ssmq_model_close(model);
 }
@@ -361,6 +385,46 @@ static void rounded_states(void **state) {
     r.trial.precision.state_dtype = SSMQ_BF16;
     assert_int_equal(run_prompts(&r, &prompts, &o), 2 * N_TOKENS);
     prompts_run_free(&r);
+    ssmq_model_close(model);
+}
+
+static ssmq_status keep_without_room(ssmq_engine *engine, ssmq_err *err) {
+    (void)engine;
+    return SSMQ_FAIL(err, NOMEM, "no room for the state");
+}
+
+static ssmq_status fork_without_room(ssmq_engine *engine, const ssmq_engine_extent *extent,
+                                     ssmq_err *err) {
+    if (extent->is_forked) return SSMQ_FAIL(err, NOMEM, "no room for the forks");
+    return tested_engine_api()->reset(engine, extent, err);
+}
+
+/* Where memory is short, prompts are prefilled as without forks, and none is tried again. */
+static void no_room(void **state) {
+    enum { SHARED = N_TOKENS / STEP * STEP };
+    static int32_t ids[N_TOKENS];
+    static outcome whole, got;
+    const int32_t *const rows[] = {ids, ids};
+    const trial_prompts prompts = {.ids = rows, .B = 2, .n_seen = 2, .n_tokens = N_TOKENS};
+    (void)state;
+    ssmq_model *model = cpu_fixture_model(&tested_engine_shapes[1]);
+    prompts_run off;
+    prompts_run_init(&off, model, "bf16", 0);
+    assert_int_equal(run_prompts(&off, &prompts, &whole), 2 * N_TOKENS);
+    for (int i = 0; i < 2; i++) {
+        prompts_run r;
+        prompts_run_init(&r, model, "bf16", 1);
+        ssmq_engine_api api = *tested_engine_api();
+        if (i == 0) api.keep_state = keep_without_room;
+        if (i == 1) api.reset = fork_without_room;
+        if (r.run.engine != NULL) r.run.engine->api = &api;
+        assert_int_equal(run_prompts(&r, &prompts, &got), SHARED + 2 * N_TOKENS);
+        assert_same_outcome(&whole, &got, "without room");
+        assert_int_equal(run_prompts(&r, &prompts, &got), 2 * N_TOKENS);
+        assert_same_outcome(&whole, &got, "without room, again");
+        prompts_run_free(&r);
+    }
+    prompts_run_free(&off);
     ssmq_model_close(model);
 }
 
@@ -447,6 +511,7 @@ int main(int argc, char **argv) {
         {"prompts of precisions", prompts_of_precisions, true},
         {"long prompts", long_prompts, true},
         {"rounded states", rounded_states, true},
+        {"no room", no_room, true},
         {"trials of the demo", trials_of_the_demo, true},
         {"common tokens", common_tokens, true},
     };

@@ -124,7 +124,7 @@ typedef struct cpu_engine {
     cpu_weights weights;
     ssmq_engine_extent extent;
     int64_t segment_tokens; /* longest segment of one sequence, a multiple of Q */
-    cpu_state state, kept; /* kept: of one sequence; NULLs: none */
+    cpu_state state, kept;  /* kept: of one sequence; NULLs: none */
     cpu_buffers buffers;
     int64_t row_tokens; /* T of the rows in the buffers */
     int64_t last_call_ns;
