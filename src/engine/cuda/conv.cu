@@ -108,8 +108,10 @@ __device__ __forceinline__ void fill_dt(const conv_call &c, int64_t b, int64_t f
         float v = 0.0f;
         if (h < c.H && t < c.T) {
             const int64_t m = b * c.T + t;
+            const int64_t column = c.di + c.conv_dim + h;
             vec_of<CT, 1> raw;
-            load_product<CT, 1>(c.zxbcdt, m, c.di + c.conv_dim + h, row_scale(c.zxbcdt, m), raw);
+            load_product<CT, 1>(c.zxbcdt, m, column, row_scale(c.zxbcdt, m),
+                                column_scales<1>(c.zxbcdt, column), raw);
             v = softplus(raw.v[0] + c.dt_bias[h]);
             v = v < c.dt_min ? c.dt_min : (v > c.dt_max ? c.dt_max : v);
         }

@@ -11,24 +11,25 @@ namespace {
 
 enum {
     MAX_THREADS = 1024,
-    VEC = 8,       /* numbers a thread moves at once */
-    MAX_ITEMS = 4, /* vectors a thread keeps: CUDA_MAX_ROW numbers, or CUDA_MAX_ODD_ROW */
-    IN_FLIGHT = 4, /* sums of squares that a lane loads at once */
-    /* The gated norm's threads that stay on a multiprocessor, with their registers. */
-    GATE_THREADS = 1280,
-    GATE_REGISTERS = 48,
-    MAX_REGISTERS = 64
+    VEC = 8,           /* numbers a thread moves at once */
+    MAX_ITEMS = 4,     /* vectors a thread keeps: CUDA_MAX_ROW numbers, or CUDA_MAX_ODD_ROW */
+    IN_FLIGHT = 4,     /* sums of squares that a lane loads at once */
+    MAX_REGISTERS = 64 /* of as many threads */
 };
 
-/* Sum over the block, in an order of its own, the same in every thread. Who asks again without a
- * barrier in between takes turns: 0, 1, 0, ... */
-__device__ __forceinline__ float block_sum(float x, int turn) {
-    __shared__ float of_warp[2][WARP];
-    x = warp_sum(x);
-    if (threadIdx.x % WARP == 0) of_warp[turn][threadIdx.x / WARP] = x;
+/* Sum over the block of what its threads have of each item, in an order that is the same whether
+ * many threads have one item or fewer have more. */
+template <int items> __device__ __forceinline__ float block_sum(const float (&x)[items]) {
+    __shared__ float parts[items * WARP];
+    const int n_warps = (int)blockDim.x / WARP, lane = (int)threadIdx.x % WARP;
+    for (int j = 0; j < items; j++) {
+        const float part = warp_sum(x[j]);
+        if (lane == 0) parts[j * n_warps + (int)threadIdx.x / WARP] = part;
+    }
     __syncthreads();
-    const unsigned lane = threadIdx.x % WARP;
-    return warp_sum(lane < blockDim.x / WARP ? of_warp[turn][lane] : 0.0f);
+    float sum = 0.0f;
+    for (int i = lane; i < items * n_warps; i += WARP) sum += parts[i];
+    return warp_sum(sum);
 }
 
 __device__ __forceinline__ float inverse_rms(float sum, int64_t n, float eps) {
@@ -135,10 +136,13 @@ __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_
     }
     vec_of<float, vec> r[items];
     vec_of<CT, vec> w[items];
+    packets_of<float, vec> scales[items];
     const int64_t stride = (int64_t)blockDim.x * vec;
     for (int j = 0; j < items; j++) {
         const int64_t i = j * stride + threadIdx.x * vec;
-        if (i < s.d) w[j].load((const CT *)call.weight + i);
+        if (i >= s.d) continue;
+        w[j].load((const CT *)call.weight + i);
+        scales[j] = column_scales<vec>(call.o, i);
     }
     release_successor();
     wait_for_predecessor();
@@ -150,10 +154,10 @@ __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i >= s.d) continue;
         r[j].load(residual + i);
-        if (call.o.y != NULL) load_product<CT, vec>(call.o, row, i, o_scale, o[j]);
+        if (call.o.y != NULL) load_product<CT, vec>(call.o, row, i, o_scale, scales[j], o[j]);
     }
     const float factor = deferred_factor(call.squares != NULL ? call.squares + row * s.H : NULL, s);
-    float sum = 0.0f;
+    float squares[items] = {};
     for (int j = 0; j < items; j++) {
         const int64_t i = j * stride + threadIdx.x * vec;
         if (i >= s.d) continue;
@@ -161,9 +165,9 @@ __global__ void __launch_bounds__(MAX_THREADS) k_norm(cuda_norm_call call, norm_
             add<CT, vec>(r[j], o[j], factor, s.residual_in_fp32);
             r[j].store(residual + i);
         }
-        for (int k = 0; k < vec; k++) sum += r[j].v[k] * r[j].v[k];
+        for (int k = 0; k < vec; k++) squares[j] += r[j].v[k] * r[j].v[k];
     }
-    const float inverse = inverse_rms(block_sum(sum, 0), s.d, s.eps);
+    const float inverse = inverse_rms(block_sum(squares), s.d, s.eps);
     if (threadIdx.x == 0 && !(inverse > 0.0f && inverse < INFINITY)) {
         atomicMin(call.fault, (unsigned long long)s.layer_idx << 40 | (unsigned long long)row);
     }
@@ -184,67 +188,50 @@ struct gate_call {
     row_codes codes;
 };
 
-/* What a thread has of a row, as it comes from memory. */
-template <typename CT, int vec, int items, bool has_sums> struct gate_inputs {
-    packets_of<CT, vec> y[items];
+/* Grid (rows, groups). What does not come from kernels before is asked for first, or, where
+ * threads have much of a row, when it is needed: then others have work meanwhile. */
+template <typename CT, int vec, int items, bool has_sums>
+__global__ void __maxnreg__(MAX_REGISTERS) k_gated_norm(gate_call c) {
+    constexpr bool is_early = items == 1;
+    const int64_t first = blockIdx.y * c.n, row = blockIdx.x;
+    const int64_t stride = (int64_t)blockDim.x * vec, own = threadIdx.x * vec;
+    const CT *weights = (const CT *)c.weight + first;
+    packets_of<float, vec> scales[items] = {};
+    packets_of<CT, vec> w[items], y[items];
     product_part<CT, vec, has_sums> z[items];
-    __device__ __forceinline__ void load(const gate_call &c, int64_t row, int64_t first) {
-        for (int j = 0; j < items; j++) {
-            const int64_t i = ((int64_t)j * blockDim.x + threadIdx.x) * vec;
-            if (i >= c.n) continue;
-            y[j].load((const CT *)c.y + row * c.di + first + i);
-            z[j].load(c.zxbcdt, row, first + i);
-        }
-    }
-};
-
-/* y silu(z); returns the sum of the thread's squares. */
-template <typename CT, int vec, int items, bool has_sums>
-__device__ __forceinline__ float gate_row(const gate_call &c, int64_t first,
-                                          const gate_inputs<CT, vec, items, has_sums> &in,
-                                          vec_of<float, vec> (&v)[items]) {
-    float sum = 0.0f;
-    for (int j = 0; j < items; j++) {
-        const int64_t i = ((int64_t)j * blockDim.x + threadIdx.x) * vec;
-        if (i >= c.n) continue;
-        vec_of<float, vec> scales = {};
-        if (has_sums) scales.load(c.zxbcdt.column_scales + first + i);
-        const vec_of<CT, vec> y = in.y[j].numbers(), z = in.z[j].numbers(scales);
-        for (int k = 0; k < vec; k++) {
-            v[j].v[k] = y.v[k] * type_silu<CT>(z.v[k]);
-            sum += v[j].v[k] * v[j].v[k];
-        }
-    }
-    return sum;
-}
-
-/* Grid (rows or less, groups): with less, a block takes rows in turn, and one is on its way while
- * another is computed. */
-template <typename CT, int vec, int items, bool has_sums>
-__global__ void __maxnreg__(items == 1 ? GATE_REGISTERS : MAX_REGISTERS) k_gated_norm(gate_call c) {
-    const int64_t first = blockIdx.y * c.n;
     release_successor();
-    wait_for_predecessor();
-    gate_inputs<CT, vec, items, has_sums> in;
-    in.load(c, blockIdx.x, first);
-    int turn = 0;
-    for (int64_t row = blockIdx.x; row < c.rows; row += gridDim.x) {
-        vec_of<float, vec> v[items];
-        packets_of<CT, vec> w[items];
-        const float sum = gate_row(c, first, in, v);
-        if (row + gridDim.x < c.rows) in.load(c, row + gridDim.x, first);
-        for (int j = 0; j < items; j++) {
-            const int64_t i = ((int64_t)j * blockDim.x + threadIdx.x) * vec;
-            if (i < c.n) w[j].load((const CT *)c.weight + first + i);
-        }
-        const float inverse = inverse_rms(block_sum(sum, turn), c.n, c.eps);
-        for (int j = 0; j < items; j++) {
-            const vec_of<CT, vec> weight = w[j].numbers();
-            for (int k = 0; k < vec; k++) v[j].v[k] = v[j].v[k] * inverse * weight.v[k];
-        }
-        store_row<CT, vec, items>(v, c.n, (CT *)c.u + row * c.di + first, c.codes, row);
-        turn ^= 1;
+    if (is_early && own < c.n) {
+        scales[0] = column_scales<vec>(c.zxbcdt, first + own);
+        w[0].load(weights + own);
     }
+    wait_for_predecessor();
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + own;
+        if (i >= c.n) continue;
+        y[j].load((const CT *)c.y + row * c.di + first + i);
+        z[j].load(c.zxbcdt, row, first + i);
+    }
+    vec_of<float, vec> v[items];
+    float squares[items] = {};
+    for (int j = 0; j < items; j++) {
+        const int64_t i = j * stride + own;
+        if (i >= c.n) continue;
+        if (!is_early) scales[j] = column_scales<vec>(c.zxbcdt, first + i);
+        const vec_of<CT, vec> y_j = y[j].numbers(), z_j = z[j].numbers(scales[j].numbers());
+        for (int k = 0; k < vec; k++) {
+            v[j].v[k] = y_j.v[k] * type_silu<CT>(z_j.v[k]);
+            squares[j] += v[j].v[k] * v[j].v[k];
+        }
+    }
+    for (int j = 0; j < items && !is_early; j++) {
+        if (j * stride + own < c.n) w[j].load(weights + j * stride + own);
+    }
+    const float inverse = inverse_rms(block_sum(squares), c.n, c.eps);
+    for (int j = 0; j < items; j++) {
+        const vec_of<CT, vec> w_j = w[j].numbers();
+        for (int k = 0; k < vec; k++) v[j].v[k] = v[j].v[k] * inverse * w_j.v[k];
+    }
+    store_row<CT, vec, items>(v, c.n, (CT *)c.u + row * c.di + first, c.codes, row);
 }
 
 row_codes row_codes_of(const cuda_codes &to) {
@@ -282,12 +269,21 @@ ssmq_status launch_norm(const cuda_pass *p, const cuda_norm_call *call, ssmq_err
     return launch_chained(k_norm<CT, vec, MAX_ITEMS>, launch, p, err, *call, s);
 }
 
+/* Many rows keep the device busy in blocks of few threads, which wait for each other less. */
+row_shape many_rows_shape_of(int64_t n, int vec) {
+    row_shape s = row_shape_of(n, vec);
+    if (s.items == 1 && s.threads % (2 * WARP) == 0 && (int64_t)s.threads * vec == n) {
+        s.items = 2;
+        s.threads /= 2;
+    }
+    return s;
+}
+
 template <typename CT, int vec, bool has_sums>
 ssmq_status launch_gated_norm(const cuda_pass *p, const gate_call &c, ssmq_err *err) {
-    const row_shape r = row_shape_of(c.n, vec);
-    const int64_t G = p->shape->G, resident = GATE_THREADS / (int64_t)r.threads;
-    const int64_t blocks = (resident > 0 ? resident : 1) * p->n_sm / G;
-    const dim3 grid((unsigned)(c.rows < blocks || blocks < 1 ? c.rows : blocks), (unsigned)G);
+    const bool is_many = c.rows >= 4 * (int64_t)p->n_sm;
+    const row_shape r = is_many ? many_rows_shape_of(c.n, vec) : row_shape_of(c.n, vec);
+    const dim3 grid((unsigned)c.rows, (unsigned)p->shape->G);
     const launch_shape shape = {grid, dim3(r.threads), 0};
     if (r.items == 1) return launch_chained(k_gated_norm<CT, vec, 1, has_sums>, shape, p, err, c);
     if (r.items == 2) return launch_chained(k_gated_norm<CT, vec, 2, has_sums>, shape, p, err, c);

@@ -103,20 +103,31 @@ static __device__ __forceinline__ float scaled_sum(int32_t sum, float row, float
     return __fmul_rn(__fmul_rn(__int2float_rn(sum), row), column);
 }
 
+/* The scales of n columns of a product, for load_product(); nothing where it has none. They are
+ * there before the product is. */
+template <int n>
+static __device__ __forceinline__ packets_of<float, n> column_scales(const cuda_product &p,
+                                                                     int64_t column) {
+    packets_of<float, n> scales = {};
+    if (p.row_scales != NULL) scales.load(p.column_scales + column);
+    return scales;
+}
+
 /* n numbers of a product's row, rounded to CT. row: its scale, or anything where there is none. */
 template <typename CT, int n>
-static __device__ __forceinline__ void load_product(const cuda_product &p, int64_t m,
-                                                    int64_t column, float row, vec_of<CT, n> &out) {
+static __device__ __forceinline__ void
+load_product(const cuda_product &p, int64_t m, int64_t column, float row,
+             const packets_of<float, n> &columns, vec_of<CT, n> &out) {
     if (p.row_scales == NULL) {
         out.load((const CT *)p.y + m * p.ld + column);
         return;
     }
-    const int32_t *sums = (const int32_t *)p.y + m * p.ld + column;
-    constexpr int width = n < 4 ? n : 4;
-    for (int i = 0; i < n; i += width) {
-        const packet<int32_t, width> part = load_packet<int32_t, width>(sums + i);
-        const packet<float, width> scale = load_packet<float, width>(p.column_scales + column + i);
-        for (int k = 0; k < width; k++) out.v[i + k] = scaled_sum(part.v[k], row, scale.v[k]);
+    packets_of<int32_t, n> sums;
+    sums.load((const int32_t *)p.y + m * p.ld + column);
+    const vec_of<float, n> scales = columns.numbers();
+    for (int i = 0; i < n; i++) {
+        const int32_t sum = sums.part(i / sums.width).v[i % sums.width];
+        out.v[i] = scaled_sum(sum, row, scales.v[i]);
     }
     round_as<CT, n>(out.v);
 }

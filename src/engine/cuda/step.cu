@@ -65,6 +65,7 @@ __device__ __forceinline__ int channel_of(const step_call &c, const place &at, i
 template <typename CT> struct channel_inputs {
     float bias, taps[MAX_K];
     CT slots[MAX_K]; /* of the ring, whose order only the position tells */
+    packets_of<float, 1> scale;
     int channel;
 };
 
@@ -77,6 +78,7 @@ __device__ __forceinline__ channel_inputs<CT> load_inputs(const step_call &c, co
     channel_inputs<CT> in;
     in.channel = channel_of(c, at, i);
     in.bias = to_float(((const CT *)c.bias)[in.channel]);
+    in.scale = column_scales<1>(c.io.zxbcdt, c.di + in.channel);
 #pragma unroll
     for (int k = 0; k < MAX_K; k++) {
         const CT *tap = (const CT *)c.taps + (k - missing) * c.conv_dim + in.channel;
@@ -112,6 +114,7 @@ __device__ __forceinline__ float convolve(const channel_inputs<CT> &in, int K, i
 /* The head that thread h of a block looks after, and what is known of it beforehand. */
 struct head_inputs {
     float dt_bias, A, D;
+    packets_of<float, 1> scale;
     int h;
     bool is_there;
 };
@@ -124,6 +127,7 @@ __device__ __forceinline__ head_inputs load_head(const step_call &c, const place
     in.dt_bias = c.dt_bias[in.h];
     in.A = c.A[in.h];
     in.D = c.D[in.h];
+    in.scale = column_scales<1>(c.io.zxbcdt, c.di + c.conv_dim + in.h);
     return in;
 }
 
@@ -137,10 +141,10 @@ __device__ __forceinline__ head_factors factors_of(const step_call &c, const hea
 
 /* Number `channel` of x, B, C and dt as the product left it. */
 template <typename CT>
-__device__ __forceinline__ CT raw_input(const step_call &c, const place &at, int channel,
-                                        float row) {
+__device__ __forceinline__ CT raw_input(const step_call &c, const place &at, int channel, float row,
+                                        const packets_of<float, 1> &scale) {
     vec_of<CT, 1> raw;
-    load_product<CT, 1>(c.io.zxbcdt, at.b, c.di + channel, row, raw);
+    load_product<CT, 1>(c.io.zxbcdt, at.b, c.di + channel, row, scale, raw);
     return from_float<CT>(raw.v[0]);
 }
 
@@ -169,11 +173,11 @@ __device__ __forceinline__ void fill_shared(const step_call &c, const place &at,
 #pragma unroll
         for (int j = 0; j < PASSES; j++) {
             if (i0 + j * THREADS + (int)threadIdx.x < n)
-                now[j] = raw_input<CT>(c, at, in[j].channel, row);
+                now[j] = raw_input<CT>(c, at, in[j].channel, row, in[j].scale);
         }
         if (i0 == 0 && head.is_there) {
-            factors[threadIdx.x] =
-                factors_of(c, head, to_float(raw_input<CT>(c, at, c.conv_dim + head.h, row)));
+            const CT raw = raw_input<CT>(c, at, c.conv_dim + head.h, row, head.scale);
+            factors[threadIdx.x] = factors_of(c, head, to_float(raw));
         }
         const int slot = (int)(counted % c.K), position = counted < MAX_K ? (int)counted : MAX_K;
         CT *ring = (CT *)c.io.ring + (at.b * c.K + slot) * c.conv_dim;
