@@ -84,6 +84,7 @@ typedef struct cuda_pass {
     int64_t shared_bytes;    /* that one block may take of a multiprocessor */
     cuda_prefetch next;      /* what norm and step may bring into the L2 cache */
     bool is_chained;         /* kernels may begin while their predecessor ends (chain.cuh) */
+    bool has_wgmma;          /* device and build have what wgmma.cuh asks for */
     cudaStream_t stream;
 } cuda_pass;
 

@@ -17,6 +17,16 @@ static bool has_gemv(const cuda_engine *e) {
     return e->extent.has_gemv && e->device.major >= CHAINED_MAJOR;
 }
 
+/* Warpgroups multiply on this capability alone, in code that is built for it (90a). */
+static bool has_wgmma(const cuda_engine *e) {
+#ifdef SSMQ_HAVE_WGMMA
+    return e->device.major == 9 && e->device.minor == 0;
+#else
+    (void)e;
+    return false;
+#endif
+}
+
 static cuda_pass pass_of(const cuda_engine *e, int64_t layer_idx, int64_t T) {
     const ssmq_precision *precision = &e->spec.precision;
     const cuda_pass p = {
@@ -31,6 +41,7 @@ static cuda_pass pass_of(const cuda_engine *e, int64_t layer_idx, int64_t T) {
         .n_sm = e->device.multiProcessorCount,
         .shared_bytes = (int64_t)e->device.sharedMemPerBlockOptin,
         .is_chained = e->device.major >= CHAINED_MAJOR && T == 0,
+        .has_wgmma = has_wgmma(e),
         .stream = e->stream,
     };
     return p;

@@ -109,6 +109,6 @@ ssmq_status cuda_ssd(const cuda_pass *p, const cuda_ssd_call *call, ssmq_err *er
                  DISPATCH(p->state_dtype, ST, status = launch_recurrent<CT, ST>(p, c, err)));
         return status;
     }
-    SSMQ_TRY(ssd_states(p, c, err));
+    SSMQ_TRY(ssd_states_has_wgmma(p, c) ? ssd_states_wgmma(p, c, err) : ssd_states(p, c, err));
     return ssd_scan(p, c, err);
 }

@@ -116,6 +116,9 @@ struct ssd_call {
 
 /* ssd_states.cu: the state before each chunk into chunk_states, and the last one into state. */
 ssmq_status ssd_states(const cuda_pass *p, const ssd_call &call, ssmq_err *err);
+/* ssd_states_wgmma.cu: the same, to the bit, where it can run and is faster. */
+bool ssd_states_has_wgmma(const cuda_pass *p, const ssd_call &call);
+ssmq_status ssd_states_wgmma(const cuda_pass *p, const ssd_call &call, ssmq_err *err);
 /* ssd_scan.cu: y of every chunk. */
 ssmq_status ssd_scan(const cuda_pass *p, const ssd_call &call, ssmq_err *err);
 
