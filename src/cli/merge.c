@@ -108,6 +108,8 @@ ssmq_status ssmq_merge(const char *run_dir, ssmq_run_counts *counts, ssmq_err *e
         all.entries[all.n++] = entry;
         count(counts, entry);
     }
+    ssmq_free(ids);
+    ids = NULL;
     status = write_files(&all, counts->n_planned, err);
     ssmq_free((void *)all.entries);
 free_replay:

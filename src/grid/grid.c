@@ -20,6 +20,7 @@ typedef struct builder {
     ssmq_grid *grid;
     size_t capacity;
     ssmq_scope_entry *scopes;
+    const char **scope_texts; /* of the scopes, kept with the grid */
     size_t n_scopes;
 } builder;
 
@@ -78,38 +79,42 @@ static ssmq_status expand_scopes(builder *b, ssmq_err *err) {
     int64_t n_layers = b->inputs->shape.L;
     size_t most = sweep->n_scopes * (size_t)(n_layers > 0 ? n_layers : 1);
     SSMQ_TRY(ssmq_calloc(&b->scopes, most, sizeof *b->scopes, err));
+    SSMQ_TRY(ssmq_calloc(&b->scope_texts, most, sizeof *b->scope_texts, err));
     for (size_t i = 0; i < sweep->n_scopes; i++) {
         int64_t n = ssmq_scope_has_each(sweep->scopes[i]) ? n_layers : 1;
         for (int64_t layer = 0; layer < n; layer++) {
-            ssmq_scope_entry *entry = &b->scopes[b->n_scopes++];
+            ssmq_scope_entry *entry = &b->scopes[b->n_scopes];
             ssmq_scope_at_layer(entry->text, sweep->scopes[i], (int)layer);
             SSMQ_TRY(ssmq_scope_entry_resolve(entry, &b->inputs->shape, err));
+            SSMQ_TRY(
+                ssmq_texts_keep(&b->grid->texts, entry->text, &b->scope_texts[b->n_scopes++], err));
         }
     }
     return SSMQ_OK;
 }
 
-static void set_skip(ssmq_trial *trial, const builder *b) {
-    if (trial->task == SSMQ_TASK_PASSKEY && b->inputs->tokenizer_sha256[0] == '\0') {
-        ssmq_field_set(trial->skip, sizeof trial->skip,
-                       "passkey needs a tokenizer, and this model has none");
+/* Why trials of a point cannot run; "" if they can. */
+static void find_skip(const ssmq_trial *point, const builder *b, char out[SSMQ_SKIP_BYTES]) {
+    out[0] = '\0';
+    if (point->task == SSMQ_TASK_PASSKEY && b->inputs->tokenizer_sha256[0] == '\0') {
+        ssmq_field_set(out, SSMQ_SKIP_BYTES, "passkey needs a tokenizer, and this model has none");
     }
-    if (!ssmq_task_reads_text(trial->task)) return;
+    if (!ssmq_task_reads_text(point->task)) return;
     int64_t used = ssmq_used_tokens(b->config, b->inputs);
-    if (trial->task == SSMQ_TASK_DRIFT) {
-        const int64_t drift = trial->context_length * trial->batch_size;
+    if (point->task == SSMQ_TASK_DRIFT) {
+        const int64_t drift = point->context_length * point->batch_size;
         if (used < 0 || used >= drift) return;
-        (void)snprintf(trial->skip, sizeof trial->skip,
-                       "text has %" PRId64 " tokens, drift needs %" PRId64, used, drift);
+        (void)snprintf(out, SSMQ_SKIP_BYTES, "text has %" PRId64 " tokens, drift needs %" PRId64,
+                       used, drift);
         return;
     }
-    int64_t needed = trial->context_length;
-    if (trial->protocol == SSMQ_PROTOCOL_STREAM || trial->protocol == SSMQ_PROTOCOL_ROLLING) {
+    int64_t needed = point->context_length;
+    if (point->protocol == SSMQ_PROTOCOL_STREAM || point->protocol == SSMQ_PROTOCOL_ROLLING) {
         needed = 2;
     }
-    if (trial->protocol == SSMQ_PROTOCOL_HALF_WINDOW) needed *= 2;
+    if (point->protocol == SSMQ_PROTOCOL_HALF_WINDOW) needed *= 2;
     if (used >= 0 && used < needed) {
-        (void)snprintf(trial->skip, sizeof trial->skip,
+        (void)snprintf(out, SSMQ_SKIP_BYTES,
                        "text has %" PRId64 " tokens, the window needs %" PRId64, used, needed);
     }
 }
@@ -135,10 +140,9 @@ static ssmq_status add_trial(builder *b, const ssmq_trial *point, const ssmq_pre
     trial->precision = *precision;
     bool is_none = entry == NULL || entry->is_none;
     if (entry != NULL && is_none) SSMQ_TRY(unquantized(&trial->precision, precision, err));
-    ssmq_field_set(trial->scope, sizeof trial->scope, is_none ? "none" : entry->text);
-    SSMQ_TRY(
-        ssmq_trial_name(trial, is_none ? "none" : entry->canonical, b->config, b->inputs, err));
-    set_skip(trial, b);
+    trial->scope = is_none ? "none" : b->scope_texts[entry - b->scopes];
+    SSMQ_TRY(ssmq_trial_name(trial, is_none ? "none" : entry->canonical, b->config, b->inputs,
+                             &grid->texts, err));
     if (trial->skip[0] == '\0') {
         const double share = is_none ? 0.0 : entry->quantized_share;
         trial->cost_s = ssmq_trial_cost(trial, share, b->config, b->inputs);
@@ -148,17 +152,23 @@ static ssmq_status add_trial(builder *b, const ssmq_trial *point, const ssmq_pre
     return SSMQ_OK;
 }
 
-static ssmq_status add_variants(builder *b, const ssmq_trial *point, ssmq_err *err) {
+/* Trials of all precisions and scopes. The first one's draw is that of all. */
+static ssmq_status add_variants(builder *b, ssmq_trial *point, ssmq_err *err) {
     const ssmq_config_sweep *sweep = &b->config->sweep;
+    char skip[SSMQ_SKIP_BYTES];
+    find_skip(point, b, skip);
+    SSMQ_TRY(ssmq_texts_keep(&b->grid->texts, skip, &point->skip, err));
     for (size_t i = 0; i < sweep->n_precisions; i++) {
         const ssmq_precision *precision = &sweep->precisions[i];
         if (!ssmq_precision_is_quantized(precision)) {
             SSMQ_TRY(add_trial(b, point, precision, NULL, err));
+            point->draw = b->grid->trials[b->grid->n_trials - 1].draw;
             b->grid->n_equal += b->n_scopes - 1;
             continue;
         }
         for (size_t j = 0; j < b->n_scopes; j++) {
             SSMQ_TRY(add_trial(b, point, precision, &b->scopes[j], err));
+            point->draw = b->grid->trials[b->grid->n_trials - 1].draw;
         }
     }
     return SSMQ_OK;
@@ -266,11 +276,13 @@ ssmq_status ssmq_grid_init(ssmq_grid *out, const ssmq_config *config, const ssmq
     builder b = {.config = config, .inputs = inputs, .grid = out};
     ssmq_status status = expand(&b, err);
     ssmq_free(b.scopes);
+    ssmq_free(b.scope_texts);
     if (status != SSMQ_OK) ssmq_grid_free(out);
     return status;
 }
 
 void ssmq_grid_free(ssmq_grid *grid) {
     ssmq_free(grid->trials);
+    ssmq_texts_free(&grid->texts);
     memset(grid, 0, sizeof *grid);
 }

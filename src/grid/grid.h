@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "base/status.h"
+#include "base/texts.h"
 #include "config/config.h"
 #include "model/shapes.h"
 
@@ -31,17 +32,15 @@ typedef struct ssmq_inputs {
 } ssmq_inputs;
 
 typedef struct ssmq_trial {
-    char key
-        [SSMQ_TRIAL_KEY_BYTES];      /* canonical text, e.g.
-                                        "ppl/disjoint/seq_len=2048/.../precision=bf16/scope=all/seed=0"
-                                      */
-    char id[SSMQ_SHA256_HEX_BYTES];  /* hash of key, inputs and numerics version */
-    char draw[SSMQ_TRIAL_KEY_BYTES]; /* key without precision and scope: seeds every random draw */
-    char skip[SSMQ_SKIP_BYTES];      /* why it cannot run; "" if it can */
+    /* Canonical text, "ppl/disjoint/seq_len=2048/.../precision=bf16/scope=all/seed=0/..." */
+    const char *key;
+    const char *draw; /* key without precision and scope: seeds every random draw */
+    const char *skip; /* why it cannot run; "" if it can */
+    const char *scope;
+    char id[SSMQ_SHA256_HEX_BYTES]; /* hash of key, inputs and numerics version */
     ssmq_task task;
     ssmq_protocol protocol;
     ssmq_precision precision;
-    char scope[SSMQ_SCOPE_BYTES];
     char prompt_template[SSMQ_TEMPLATE_BYTES]; /* of passkey; "" elsewhere */
     int64_t context_length;                    /* window, prompt or prefill tokens */
     int64_t stride;                            /* -1 where it has no meaning */
@@ -56,7 +55,8 @@ typedef struct ssmq_trial {
 typedef struct ssmq_grid {
     ssmq_trial *trials;
     size_t n_trials;
-    size_t n_equal; /* combinations that were equal to another and were left out */
+    ssmq_texts texts; /* of all trials, which share what is equal */
+    size_t n_equal;   /* combinations that were equal to another and were left out */
 } ssmq_grid;
 
 /* Expands the axes in the order task, protocol or prompt template, context, batch, seed, precision,

@@ -234,27 +234,36 @@ static void hash_id(ssmq_trial *trial, const ssmq_config *config, const ssmq_inp
     ssmq_sha256_hex(digest, trial->id);
 }
 
-ssmq_status ssmq_trial_name(ssmq_trial *trial, const char *canonical_scope,
-                            const ssmq_config *config, const ssmq_inputs *inputs, ssmq_err *err) {
-    ssmq_str text;
+/* The key, and on the way the draw, which is how it begins and ends. */
+static ssmq_status name_texts(ssmq_trial *trial, ssmq_str *text, const char *canonical_scope,
+                              const ssmq_config *config, const ssmq_inputs *inputs,
+                              ssmq_texts *texts, ssmq_err *err) {
     ssmq_precision baseline = {0};
     if (ssmq_task_has_baseline(trial->task)) SSMQ_TRY(ssmq_config_baseline(&baseline, config, err));
-    ssmq_str_init(&text, SSMQ_TRIAL_KEY_BYTES - 1);
-    add_task(&text, trial, &baseline, config, inputs);
-    size_t n_task = text.n_bytes;
-    ssmq_str_addf(&text, "/seed=%" PRId64, trial->seed);
-    ssmq_field_set(trial->draw, sizeof trial->draw, ssmq_str_get(&text));
-    if (text.status == SSMQ_OK) {
-        text.n_bytes = n_task;
-        add_precision(&text, "precision", &trial->precision);
-        ssmq_str_addf(&text, "/scope=%s/seed=%" PRId64 "/device=%s", canonical_scope, trial->seed,
-                      inputs->device);
+    add_task(text, trial, &baseline, config, inputs);
+    const size_t n_task = text->n_bytes;
+    if (trial->draw == NULL) {
+        ssmq_str_addf(text, "/seed=%" PRId64, trial->seed);
+        SSMQ_TRY(ssmq_str_check(text, "draw of a trial", err));
+        SSMQ_TRY(ssmq_texts_keep(texts, ssmq_str_get(text), &trial->draw, err));
+        text->n_bytes = n_task;
     }
-    ssmq_field_set(trial->key, sizeof trial->key, ssmq_str_get(&text));
-    ssmq_status status = text.status;
+    add_precision(text, "precision", &trial->precision);
+    ssmq_str_addf(text, "/scope=%s/seed=%" PRId64 "/device=%s", canonical_scope, trial->seed,
+                  inputs->device);
+    SSMQ_TRY(ssmq_str_check(text, "key of a trial", err));
+    return ssmq_texts_keep(texts, ssmq_str_get(text), &trial->key, err);
+}
+
+ssmq_status ssmq_trial_name(ssmq_trial *trial, const char *canonical_scope,
+                            const ssmq_config *config, const ssmq_inputs *inputs, ssmq_texts *texts,
+                            ssmq_err *err) {
+    ssmq_str text;
+    ssmq_str_init(&text, SSMQ_TRIAL_KEY_BYTES - 1);
+    const ssmq_status status =
+        name_texts(trial, &text, canonical_scope, config, inputs, texts, err);
     ssmq_str_free(&text);
-    if (status == SSMQ_NOMEM) return SSMQ_FAIL(err, NOMEM, "key of a trial: out of memory");
-    SSMQ_CHECK(status == SSMQ_OK, err);
+    SSMQ_TRY(status);
     hash_id(trial, config, inputs);
     return SSMQ_OK;
 }

@@ -24,11 +24,12 @@ typedef struct ssmq_scope_entry {
 SSMQ_MUST_USE ssmq_status ssmq_scope_entry_resolve(ssmq_scope_entry *entry, const ssmq_shape *shape,
                                                    ssmq_err *err);
 
-/* Fills key, draw and id of a trial whose settings are complete. canonical_scope is of its entry.
- * Fails: INTERNAL (a key that does not fit). */
+/* Fills key and id of a trial whose settings are complete, and draw where that is NULL: it is the
+ * same for all precisions and scopes. canonical_scope is of its entry. texts own the texts.
+ * Fails: CONFIG (a key that does not fit), NOMEM. */
 SSMQ_MUST_USE ssmq_status ssmq_trial_name(ssmq_trial *trial, const char *canonical_scope,
                                           const ssmq_config *config, const ssmq_inputs *inputs,
-                                          ssmq_err *err);
+                                          ssmq_texts *texts, ssmq_err *err);
 
 /* Tokens of ppl.text that are used: all, or ppl.max_tokens; -1 if their number is not known. */
 int64_t ssmq_used_tokens(const ssmq_config *config, const ssmq_inputs *inputs);

@@ -92,7 +92,7 @@ static ssmq_status read_term(term *out, const char *source, const char *text, si
     out->values = equals + 1;
     out->n_bytes = n_bytes - (size_t)(equals + 1 - text);
     char unused[VALUE_BYTES];
-    const ssmq_trial any = {0};
+    const ssmq_trial any = {.scope = ""};
     if (!field_text(&any, out->field, unused)) {
         return SSMQ_FAIL(err, CONFIG, "%s: unknown field \"%s\"; fields: %s", source, out->field,
                          FIELDS);

@@ -165,8 +165,10 @@ static ssmq_status trial_init(ssmq_trial *trial, char **argv, ssmq_err *err) {
     SSMQ_CHECK(ssmq_protocol_from_name(argv[3], &trial->protocol), err);
     SSMQ_TRY(ssmq_precision_parse(&trial->precision, argv[2], err));
     const bool is_quantized = ssmq_precision_is_quantized(&trial->precision);
-    ssmq_field_set(trial->scope, sizeof trial->scope, is_quantized ? "all" : "none");
-    ssmq_field_set(trial->draw, sizeof trial->draw, "tap");
+    trial->key = "tap";
+    trial->draw = "tap";
+    trial->skip = "";
+    trial->scope = is_quantized ? "all" : "none";
     ssmq_field_set(trial->prompt_template, sizeof trial->prompt_template, argv[7]);
     return SSMQ_OK;
 }

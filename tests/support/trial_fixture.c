@@ -81,6 +81,15 @@ void fixture_init(fixture *f, int64_t n_text) {
                                           .inputs = inputs};
 }
 
+/* A text that stays until the program ends. */
+static const char *kept_text(const char *text) {
+    static ssmq_texts texts;
+    const char *out = NULL;
+    ssmq_err err = {0};
+    assert_int_equal(ssmq_texts_keep(&texts, text, &out, &err), SSMQ_OK);
+    return out;
+}
+
 ssmq_trial fixture_trial(ssmq_task task, const char *precision, int64_t context_length) {
     ssmq_trial trial = {.task = task,
                         .protocol = SSMQ_PROTOCOL_DISJOINT,
@@ -90,15 +99,17 @@ ssmq_trial fixture_trial(ssmq_task task, const char *precision, int64_t context_
                         .batch_size = 2,
                         .gen_len = task == SSMQ_TASK_PROFILE ? 4 : -1,
                         .seed = 5};
-    const char *scope = ssmq_precision_is_quantized(&trial.precision) ? "all" : "none";
-    ssmq_field_set(trial.scope, sizeof trial.scope, scope);
+    trial.skip = "";
+    trial.scope = ssmq_precision_is_quantized(&trial.precision) ? "all" : "none";
     if (task == SSMQ_TASK_PASSKEY) {
         ssmq_field_set(trial.prompt_template, sizeof trial.prompt_template, "demo-1");
     }
     ssmq_field_set(trial.id, sizeof trial.id, "id");
-    (void)snprintf(trial.key, sizeof trial.key, "%s/%lld/%s", ssmq_task_name(task),
-                   (long long)context_length, precision);
-    (void)snprintf(trial.draw, sizeof trial.draw, "%s/%lld", ssmq_task_name(task),
-                   (long long)context_length);
+    char text[SSMQ_TRIAL_KEY_BYTES];
+    (void)snprintf(text, sizeof text, "%s/%lld/%s", ssmq_task_name(task), (long long)context_length,
+                   precision);
+    trial.key = kept_text(text);
+    (void)snprintf(text, sizeof text, "%s/%lld", ssmq_task_name(task), (long long)context_length);
+    trial.draw = kept_text(text);
     return trial;
 }

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -19,6 +20,7 @@
 #include "base/rng.h"
 #include "base/sha256_blocks.h"
 #include "base/str.h"
+#include "base/texts.h"
 
 /* FIPS 180-4 examples, and RFC 3720 B.4. */
 static void hash_vectors(void **state) {
@@ -241,6 +243,38 @@ static void memory_limits(void **state) {
     ssmq_free(array);
 }
 
+/* Texts stay where they are while others come, those longer than a block too. */
+static void texts_stay(void **state) {
+    (void)state;
+    enum { N_TEXTS = 5000, LONG = 100000 };
+    static const char *kept[N_TEXTS];
+    ssmq_texts texts = {0};
+    ssmq_err err = {0};
+    char *text = NULL;
+    assert_int_equal(ssmq_calloc(&text, LONG + 1, 1, &err), SSMQ_OK);
+    for (int i = 0; i < N_TEXTS; i++) {
+        if (i % 1000 == 7) {
+            memset(text, 'a' + i % 26, LONG);
+        } else {
+            (void)snprintf(text, LONG, "text %d", i);
+        }
+        assert_int_equal(ssmq_texts_keep(&texts, text, &kept[i], &err), SSMQ_OK);
+        memset(text, 0, LONG);
+    }
+    for (int i = 0; i < N_TEXTS; i++) {
+        if (i % 1000 == 7) {
+            assert_int_equal(strlen(kept[i]), LONG);
+            assert_int_equal(kept[i][LONG - 1], 'a' + i % 26);
+        } else {
+            (void)snprintf(text, LONG, "text %d", i);
+            assert_string_equal(kept[i], text);
+        }
+    }
+    ssmq_free(text);
+    ssmq_texts_free(&texts);
+    ssmq_texts_free(&texts);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hash_vectors),
@@ -255,6 +289,7 @@ int main(void) {
         cmocka_unit_test(last_part_of_a_path),
         cmocka_unit_test(first_cause_wins),
         cmocka_unit_test(memory_limits),
+        cmocka_unit_test(texts_stay),
     };
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
 }

@@ -485,7 +485,7 @@ static void a_grids_skip_is_recorded_not_run(void **state) {
     run r;
     begin(&r, "kill");
     ssmq_trial trial = fixture_trial(SSMQ_TASK_PPL, "w8a8", 16);
-    memcpy(trial.skip, "no such thing", sizeof "no such thing");
+    trial.skip = "no such thing";
     assert_int_equal(go(&r, &trial), SSMQ_OK);
     assert_failed(&r, &trial, "skipped", "no such thing");
     end(&r);
@@ -555,7 +555,7 @@ static void equal_weights_are_loaded_once(void **state) {
                  {"fp32", "none", 5}};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         ssmq_trial trial = fixture_trial(SSMQ_TASK_PASSKEY, steps[i].precision, 100);
-        ssmq_field_set(trial.scope, sizeof trial.scope, steps[i].scope);
+        trial.scope = steps[i].scope;
         assert_int_equal(go(&r, &trial), SSMQ_OK);
         assert_ok(&r);
         assert_int_equal(copy_engine_n_loads(r.worker.engine), steps[i].n_loads);
