@@ -16,6 +16,8 @@
 #include "trial/fork.h"
 
 enum { STEP = TRIAL_FORK_STEP, MAX_B = 8, DECODE = 5, MAX_V = 512 };
+/* So many sequences fill a device, whose kernels are others then. */
+enum { MANY = 24, MAX_TOKENS = MANY * 6 * STEP };
 
 /* What comes after some tokens of B sequences. */
 typedef struct outcome {
@@ -39,10 +41,10 @@ static void keep(ssmq_engine *engine) {
 /* Tokens [first, end) of ids [B, T]. */
 static void feed(ssmq_engine *engine, const int32_t *ids, int64_t B, int64_t T, int64_t first,
                  int64_t end, float *logits) {
-    static int32_t tokens[MAX_B * 8 * STEP];
+    static int32_t tokens[MAX_TOKENS];
     const int64_t n = end - first;
     ssmq_err err = {0};
-    assert_true(B * n <= MAX_B * 8 * STEP);
+    assert_true(B * n <= MAX_TOKENS);
     for (int64_t i = 0; i < B * n; i++) tokens[i] = ids[i / n * T + first + i % n];
     const ssmq_prefill call = {.tokens = tokens, .n_tokens = n, .logits = logits};
     assert_ok(engine->api->prefill(engine, &call, &err), &err);
@@ -135,10 +137,10 @@ static void forks_are_the_state(void **state) {
 /* NLLs of tokens [cut, T - 1) of each sequence, given those before. */
 static void score(ssmq_engine *engine, const int32_t *ids, int64_t B, int64_t T, int64_t cut,
                   float *nll) {
-    static int32_t tokens[MAX_B * 8 * STEP], targets[MAX_B * 8 * STEP];
+    static int32_t tokens[MAX_TOKENS], targets[MAX_TOKENS];
     const int64_t n = T - 1 - cut;
     ssmq_err err = {0};
-    assert_true(B * n <= MAX_B * 8 * STEP);
+    assert_true(B * n <= MAX_TOKENS);
     for (int64_t i = 0; i < B * n; i++) {
         tokens[i] = ids[i / n * T + cut + i % n];
         targets[i] = ids[i / n * T + cut + i % n + 1];
@@ -149,9 +151,10 @@ static void score(ssmq_engine *engine, const int32_t *ids, int64_t B, int64_t T,
 
 /* After whole steps it is that of sequences that were never cut; and a step too many shows. */
 static void whole_steps(void **state) {
-    enum { T = 5 * STEP + 60, B = 5 };
-    static float whole[B * T], forked[B * T];
+    enum { T = 5 * STEP + 60 };
+    static float whole[MANY * T], forked[MANY * T];
     const engine_case *c = *state;
+    const int64_t B = tested_engine_is_cuda() ? MANY : 5;
     ssmq_engine *engine = tested_engine_load(c->model, c->precision);
     for (int64_t n = STEP; n < T; n += STEP) {
         int32_t *ids = ids_of(B, T, n, c->model->shape.V, (uint64_t)n);
