@@ -108,6 +108,7 @@ ssmq_status ssmq_merge(const char *run_dir, ssmq_run_counts *counts, ssmq_err *e
         all.entries[all.n++] = entry;
         count(counts, entry);
     }
+    /* Memory that the files are written in. */
     ssmq_free(ids);
     ids = NULL;
     status = write_files(&all, counts->n_planned, err);

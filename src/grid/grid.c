@@ -129,8 +129,8 @@ static ssmq_status unquantized(ssmq_precision *out, const ssmq_precision *precis
     return SSMQ_OK;
 }
 
-/* entry NULL: an unquantized precision. */
-static ssmq_status add_trial(builder *b, const ssmq_trial *point, const ssmq_precision *precision,
+/* entry NULL: an unquantized precision. The point's first trial finds the draw for all. */
+static ssmq_status add_trial(builder *b, ssmq_trial *point, const ssmq_precision *precision,
                              const ssmq_scope_entry *entry, ssmq_err *err) {
     ssmq_grid *grid = b->grid;
     SSMQ_TRY(ssmq_grow(&grid->trials, &b->capacity, grid->n_trials + 1, sizeof *grid->trials,
@@ -143,6 +143,7 @@ static ssmq_status add_trial(builder *b, const ssmq_trial *point, const ssmq_pre
     trial->scope = is_none ? "none" : b->scope_texts[entry - b->scopes];
     SSMQ_TRY(ssmq_trial_name(trial, is_none ? "none" : entry->canonical, b->config, b->inputs,
                              &grid->texts, err));
+    point->draw = trial->draw;
     if (trial->skip[0] == '\0') {
         const double share = is_none ? 0.0 : entry->quantized_share;
         trial->cost_s = ssmq_trial_cost(trial, share, b->config, b->inputs);
@@ -152,7 +153,7 @@ static ssmq_status add_trial(builder *b, const ssmq_trial *point, const ssmq_pre
     return SSMQ_OK;
 }
 
-/* Trials of all precisions and scopes. The first one's draw is that of all. */
+/* Trials of all precisions and scopes. */
 static ssmq_status add_variants(builder *b, ssmq_trial *point, ssmq_err *err) {
     const ssmq_config_sweep *sweep = &b->config->sweep;
     char skip[SSMQ_SKIP_BYTES];
@@ -162,13 +163,11 @@ static ssmq_status add_variants(builder *b, ssmq_trial *point, ssmq_err *err) {
         const ssmq_precision *precision = &sweep->precisions[i];
         if (!ssmq_precision_is_quantized(precision)) {
             SSMQ_TRY(add_trial(b, point, precision, NULL, err));
-            point->draw = b->grid->trials[b->grid->n_trials - 1].draw;
             b->grid->n_equal += b->n_scopes - 1;
             continue;
         }
         for (size_t j = 0; j < b->n_scopes; j++) {
             SSMQ_TRY(add_trial(b, point, precision, &b->scopes[j], err));
-            point->draw = b->grid->trials[b->grid->n_trials - 1].draw;
         }
     }
     return SSMQ_OK;

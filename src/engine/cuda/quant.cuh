@@ -103,6 +103,18 @@ static __device__ __forceinline__ float scaled_sum(int32_t sum, float row, float
     return __fmul_rn(__fmul_rn(__int2float_rn(sum), row), column);
 }
 
+/* n neighbouring sums of a row as numbers of CT. row, columns: their scales. */
+template <typename CT, int n>
+static __device__ __forceinline__ void scale_sums(const packets_of<int32_t, n> &sums, float row,
+                                                  const vec_of<float, n> &columns,
+                                                  vec_of<CT, n> &out) {
+    for (int i = 0; i < n; i++) {
+        const int32_t sum = sums.part(i / sums.width).v[i % sums.width];
+        out.v[i] = scaled_sum(sum, row, columns.v[i]);
+    }
+    round_as<CT, n>(out.v);
+}
+
 /* The scales of n columns of a product, for load_product(); nothing where it has none. They are
  * there before the product is. */
 template <int n>
@@ -124,12 +136,7 @@ load_product(const cuda_product &p, int64_t m, int64_t column, float row,
     }
     packets_of<int32_t, n> sums;
     sums.load((const int32_t *)p.y + m * p.ld + column);
-    const vec_of<float, n> scales = columns.numbers();
-    for (int i = 0; i < n; i++) {
-        const int32_t sum = sums.part(i / sums.width).v[i % sums.width];
-        out.v[i] = scaled_sum(sum, row, scales.v[i]);
-    }
-    round_as<CT, n>(out.v);
+    scale_sums<CT, n>(sums, row, columns.numbers(), out);
 }
 
 /* The scale of row m; 1 where the product is in CT. */
@@ -157,11 +164,7 @@ template <typename CT, int vec> struct product_part<CT, vec, true> {
     }
     __device__ __forceinline__ vec_of<CT, vec> numbers(const vec_of<float, vec> &columns) const {
         vec_of<CT, vec> out;
-        for (int i = 0; i < vec; i++) {
-            const int32_t sum = sums.part(i / sums.width).v[i % sums.width];
-            out.v[i] = scaled_sum(sum, scale, columns.v[i]);
-        }
-        round_as<CT, vec>(out.v);
+        scale_sums<CT, vec>(sums, scale, columns, out);
         return out;
     }
 };

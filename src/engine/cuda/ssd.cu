@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine/cuda/ssd.cu - the state space model over a segment: in chunks on tensor cores where the
- * shape allows it (ssd_states.cu, ssd_scan.cu), token by token otherwise. */
+ * shape allows it (ssd_states*.cu, ssd_scan.cu), token by token otherwise. */
 #include "engine/cuda/ssd.cuh"
 
 namespace {

@@ -84,11 +84,39 @@ static __device__ __forceinline__ uint32_t piece_of(const CT *tile, int columns,
            (uint32_t)((piece ^ (row & 7)) * SSD_PIECE * (int)sizeof(CT));
 }
 
+/* Rows of up to a chunk, `columns` numbers each and ld numbers apart, into a tile, by all `threads`
+ * of a block; those from n_rows on are zero. */
+template <int columns, int threads, typename CT>
+static __device__ __forceinline__ void load_rows(const CT *from, int64_t ld, int n_rows, CT *tile) {
+    constexpr int pieces = columns / SSD_PIECE, step = threads / pieces;
+    static_assert(step % 8 == 0 && CUDA_CHUNK_TOKENS % step == 0,
+                  "rows of a thread are swizzled alike");
+    const int row = threadIdx.x / pieces, piece = threadIdx.x % pieces;
+    const uint32_t to = piece_of(tile, columns, row, piece);
+    from += row * ld + piece * SSD_PIECE;
+#pragma unroll
+    for (int k = 0; k < CUDA_CHUNK_TOKENS / step; k++) {
+        copy_async(to + (uint32_t)(k * step * columns * (int)sizeof(CT)), from,
+                   row + k * step < n_rows);
+        from += step * ld;
+    }
+}
+
 /* Both numbers of a pair times their weights, rounded. */
 template <typename CT>
 static __device__ __forceinline__ uint32_t weigh(uint32_t pair, float low, float high) {
     const packet<CT, 2> both = *(const packet<CT, 2> *)&pair;
     return pack<CT>(to_float(both.v[0]) * low, to_float(both.v[1]) * high);
+}
+
+/* An A fragment whose columns are tokens, weighed; weights: of the lane's first one. */
+template <typename CT>
+static __device__ __forceinline__ void weigh_tokens(uint32_t (&a)[4], const float *weights) {
+    const float2 low = *(const float2 *)weights, high = *(const float2 *)(weights + 8);
+    a[0] = weigh<CT>(a[0], low.x, low.y);
+    a[1] = weigh<CT>(a[1], low.x, low.y);
+    a[2] = weigh<CT>(a[2], high.x, high.y);
+    a[3] = weigh<CT>(a[3], high.x, high.y);
 }
 
 /* Lane q of four has pair q of tiles 0 to 3 in v; afterwards it has pairs 0 to 3 of tile q. */
@@ -113,6 +141,42 @@ struct ssd_call {
     int64_t T, T_pad, R_ld, di, conv_dim;
     int H, G, N, n_chunks;
 };
+
+/* cs and dt [CUDA_CHUNK_TOKENS] of a head's chunk to shared memory, by the block's first threads.
+ */
+static __device__ __forceinline__ void load_factors(const ssd_call &c, int64_t b, int h, int chunk,
+                                                    float *cs, float *dt) {
+    constexpr int pieces = CUDA_CHUNK_TOKENS / 4;
+    const int64_t base = (b * c.H + h) * c.T_pad + (int64_t)chunk * CUDA_CHUNK_TOKENS;
+    const int piece = threadIdx.x % pieces;
+    if (threadIdx.x < pieces) {
+        copy_async(shared_address(cs + piece * 4), c.io.cs + base + piece * 4, true);
+    } else if (threadIdx.x < 2 * pieces) {
+        copy_async(shared_address(dt + piece * 4), c.io.dt + base + piece * 4, true);
+    }
+}
+
+/* n tiles of a warp's D from or to a state [P, N], from row first_p and column first_n on. */
+template <typename ST, int n, bool is_load>
+static __device__ __forceinline__ void move_state(float (*acc)[4], ST *state, int N, int first_p,
+                                                  int first_n) {
+    const int lane = threadIdx.x % WARP, p = first_p + lane / 4;
+    for (int i = 0; i < n; i++) {
+        for (int half = 0; half < 2; half++) {
+            ST *pair = state + (p + half * 8) * N + first_n + i * 8 + lane % 4 * 2;
+            vec_of<ST, 2> both;
+            if (is_load) {
+                both.load(pair);
+                acc[i][half * 2] = both.v[0];
+                acc[i][half * 2 + 1] = both.v[1];
+            } else {
+                both.v[0] = acc[i][half * 2];
+                both.v[1] = acc[i][half * 2 + 1];
+                both.store(pair);
+            }
+        }
+    }
+}
 
 /* ssd_states.cu: the state before each chunk into chunk_states, and the last one into state. */
 ssmq_status ssd_states(const cuda_pass *p, const ssd_call &call, ssmq_err *err);

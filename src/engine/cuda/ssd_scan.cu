@@ -65,35 +65,19 @@ __device__ __forceinline__ int tile_of_warp(int warp) {
     return warp < N_WARPS / 2 ? warp : N_WARPS + N_WARPS / 2 - 1 - warp;
 }
 
-/* [Q, columns] of rows that begin at `from`, ld numbers apart, into a tile. */
-template <typename CT, int columns>
-__device__ __forceinline__ void load_rows(const place &at, const CT *from, int64_t ld, CT *tile) {
-    constexpr int pieces = columns / SSD_PIECE, step = THREADS / pieces;
-    static_assert(step % 8 == 0 && Q % step == 0, "rows of a thread are swizzled alike");
-    const int t0 = threadIdx.x / pieces, piece = threadIdx.x % pieces;
-    const uint32_t to = piece_of(tile, columns, t0, piece);
-    from += t0 * ld + piece * SSD_PIECE;
-#pragma unroll
-    for (int k = 0; k < Q / step; k++) {
-        copy_async(to + (uint32_t)(k * step * columns * (int)sizeof(CT)), from,
-                   t0 + k * step < at.n_rows);
-        from += step * ld;
-    }
-}
-
 template <typename CT, int N>
 __device__ __forceinline__ void load_group(const ssd_call &c, const place &at, CT *to_B, CT *to_C) {
     const CT *B = (const CT *)c.io.xbc + at.row0 * c.conv_dim + c.di + at.g * N;
-    load_rows<CT, N>(at, B, c.conv_dim, to_B);
-    load_rows<CT, N>(at, B + c.G * N, c.conv_dim, to_C);
+    load_rows<N, THREADS>(B, c.conv_dim, at.n_rows, to_B);
+    load_rows<N, THREADS>(B + c.G * N, c.conv_dim, at.n_rows, to_C);
 }
 
 template <typename CT, int N, bool is_gated>
 __device__ __forceinline__ void load_head(const ssd_call &c, const place &at, int h,
                                           head_memory<CT, N, is_gated> *to) {
     constexpr int S_pieces = N / SSD_PIECE, step = THREADS / S_pieces;
-    load_rows<CT, SSD_P>(at, (const CT *)c.io.xbc + at.row0 * c.conv_dim + h * SSD_P, c.conv_dim,
-                         to->x);
+    const CT *x = (const CT *)c.io.xbc + at.row0 * c.conv_dim + h * SSD_P;
+    load_rows<SSD_P, THREADS>(x, c.conv_dim, at.n_rows, to->x);
     const CT *S = (const CT *)c.io.chunk_states +
                   ((at.b * c.n_chunks + at.chunk) * c.H + h) * (int64_t)(SSD_P * N);
     const uint32_t S_to = piece_of(to->S, N, threadIdx.x / S_pieces, threadIdx.x % S_pieces);
@@ -102,16 +86,10 @@ __device__ __forceinline__ void load_head(const ssd_call &c, const place &at, in
         copy_async(S_to + (uint32_t)(k * step * N * (int)sizeof(CT)),
                    S + (k * THREADS + (int)threadIdx.x) * SSD_PIECE, true);
     }
-    const int64_t base = (at.b * c.H + h) * c.T_pad + (int64_t)at.chunk * Q;
-    const int piece = threadIdx.x % (Q / 4);
-    if (threadIdx.x < Q / 4) {
-        copy_async(shared_address(to->cs + piece * 4), c.io.cs + base + piece * 4, true);
-    } else if (threadIdx.x < Q / 2) {
-        copy_async(shared_address(to->dt + piece * 4), c.io.dt + base + piece * 4, true);
-    }
+    load_factors(c, at.b, h, at.chunk, to->cs, to->dt);
     if (!is_gated) return;
     const CT *z = (const CT *)c.io.gate.zxbcdt + at.row0 * c.R_ld + h * SSD_P;
-    load_rows<CT, SSD_P>(at, z, c.R_ld, to->z);
+    load_rows<SSD_P, THREADS>(z, c.R_ld, at.n_rows, to->z);
     const int last = (int)threadIdx.x - (THREADS - SSD_P / SSD_PIECE);
     if (last < 0) return;
     copy_async(shared_address(to->w + last * SSD_PIECE),

@@ -76,13 +76,7 @@ __device__ __forceinline__ void load_chunk(const ssd_call &c, const place &at, i
                    B_t + k * B_step < n_rows);
         B += B_step * c.conv_dim;
     }
-    const int64_t base = (at.b * c.H + at.h) * c.T_pad + first;
-    const int piece = threadIdx.x % (Q / 4);
-    if (threadIdx.x < Q / 4) {
-        copy_async(shared_address(to->cs + piece * 4), c.io.cs + base + piece * 4, true);
-    } else if (threadIdx.x < Q / 2) {
-        copy_async(shared_address(to->dt + piece * 4), c.io.dt + base + piece * 4, true);
-    }
+    load_factors(c, at.b, at.h, chunk, to->cs, to->dt);
 }
 
 /* Tiles of 16 p by 8 n of a warp: those that it sums over its half of the tokens, all of the
@@ -116,12 +110,7 @@ __device__ __forceinline__ void sum_chunk(float (*sums)[4], const stage<CT, part
     for (int k0 = 0; k0 < Q / HALVES; k0 += SSD_TILE) {
         uint32_t a[4];
         ldmatrix_transposed(a, x_at + (uint32_t)(k0 * part::height * (int)sizeof(CT)));
-        const float2 low = *(const float2 *)(weights + k0);
-        const float2 high = *(const float2 *)(weights + k0 + 8);
-        a[0] = weigh<CT>(a[0], low.x, low.y);
-        a[1] = weigh<CT>(a[1], low.x, low.y);
-        a[2] = weigh<CT>(a[2], high.x, high.y);
-        a[3] = weigh<CT>(a[3], high.x, high.y);
+        weigh_tokens<CT>(a, weights + k0);
 #pragma unroll
         for (int n = 0; n < tiles::summed / 2; n++) {
             uint32_t b[4];
@@ -179,28 +168,6 @@ __device__ __forceinline__ void store_rounded(const float (*acc)[4], CT *to, int
     }
 }
 
-/* The accumulators from or to the state [p, n]. */
-template <typename ST, typename part, bool is_load>
-__device__ __forceinline__ void move_state(float (*acc)[4], ST *state, int N) {
-    using tiles = warp_tiles<part>;
-    const int lane = threadIdx.x % WARP, p = tiles::first_p() + lane / 4;
-    for (int i = 0; i < tiles::n; i++) {
-        for (int half = 0; half < 2; half++) {
-            ST *pair = state + (p + half * 8) * N + tiles::first_n() + i * 8 + lane % 4 * 2;
-            vec_of<ST, 2> both;
-            if (is_load) {
-                both.load(pair);
-                acc[i][half * 2] = both.v[0];
-                acc[i][half * 2 + 1] = both.v[1];
-            } else {
-                both.v[0] = acc[i][half * 2];
-                both.v[1] = acc[i][half * 2 + 1];
-                both.store(pair);
-            }
-        }
-    }
-}
-
 /* Grid (N / width * P / height, H, B). */
 template <typename CT, typename ST, typename part>
 __global__ void __launch_bounds__(part::threads, 512 / part::threads) k_ssd_states(ssd_call c) {
@@ -217,7 +184,7 @@ __global__ void __launch_bounds__(part::threads, 512 / part::threads) k_ssd_stat
     float S[tiles::n][4], decay = 1.0f;
     wait_for_predecessor();
     release_successor();
-    move_state<ST, part, true>(S, state, c.N);
+    move_state<ST, tiles::n, true>(S, state, c.N, tiles::first_p(), tiles::first_n());
     for (int i = 0; i < n_stages - 1; i++) {
         if (i < c.n_chunks) load_chunk<CT, part>(c, at, i, &memory->stages[i]);
         copies_commit();
@@ -247,7 +214,7 @@ __global__ void __launch_bounds__(part::threads, 512 / part::threads) k_ssd_stat
     }
     __syncthreads();
     move_on<part>(S, decay, sums, memory->given);
-    move_state<ST, part, false>(S, state, c.N);
+    move_state<ST, tiles::n, false>(S, state, c.N, tiles::first_p(), tiles::first_n());
 }
 
 template <typename CT, typename ST, typename part>

@@ -10,7 +10,7 @@ namespace {
 enum {
     THREADS = WGMMA_THREADS,
     Q = CUDA_CHUNK_TOKENS,
-    WIDTH = 64,                    /* columns of a block, */
+    WIDTH = WGMMA_COLUMNS,         /* of a block, */
     TILES = WIDTH / 8,             /* or tiles of D */
     HALVES = 2,                    /* of a chunk, summed each for itself, */
     STEPS = Q / SSD_TILE / HALVES, /* in so many products */
@@ -33,37 +33,16 @@ struct place {
     int h, g, first_n;
 };
 
-/* Rows of a chunk, of 64 numbers each, into a tile; those from n_rows on are zero. */
-template <typename CT>
-__device__ __forceinline__ void load_rows(const CT *from, int64_t ld, int n_rows, CT *tile) {
-    constexpr int pieces = WGMMA_COLUMNS / SSD_PIECE, step = THREADS / pieces;
-    static_assert(step % 8 == 0, "rows of a thread are swizzled alike");
-    const int row = (int)threadIdx.x / pieces, piece = (int)threadIdx.x % pieces;
-    const uint32_t to = piece_of(tile, WGMMA_COLUMNS, row, piece);
-    from += row * ld + piece * SSD_PIECE;
-#pragma unroll
-    for (int k = 0; k < Q / step; k++) {
-        copy_async(to + (uint32_t)(k * step * WGMMA_COLUMNS * (int)sizeof(CT)), from,
-                   row + k * step < n_rows);
-        from += step * ld;
-    }
-}
-
 template <typename CT>
 __device__ __forceinline__ void load_chunk(const ssd_call &c, const place &at, int chunk,
                                            stage<CT> *to) {
     const int64_t first = (int64_t)chunk * Q;
     const int n_rows = (int)(c.T - first < Q ? c.T - first : Q);
     const CT *rows = (const CT *)c.io.xbc + (at.b * c.T + first) * c.conv_dim;
-    load_rows(rows + at.h * SSD_P, c.conv_dim, n_rows, to->x);
-    load_rows(rows + c.di + at.g * c.N + at.first_n, c.conv_dim, n_rows, to->B);
-    const int64_t base = (at.b * c.H + at.h) * c.T_pad + first;
-    const int piece = (int)threadIdx.x % (Q / 4);
-    if (threadIdx.x < Q / 4) {
-        copy_async(shared_address(to->cs + piece * 4), c.io.cs + base + piece * 4, true);
-    } else if (threadIdx.x < Q / 2) {
-        copy_async(shared_address(to->dt + piece * 4), c.io.dt + base + piece * 4, true);
-    }
+    const CT *B = rows + c.di + at.g * c.N + at.first_n;
+    load_rows<SSD_P, THREADS>(rows + at.h * SSD_P, c.conv_dim, n_rows, to->x);
+    load_rows<WIDTH, THREADS>(B, c.conv_dim, n_rows, to->B);
+    load_factors(c, at.b, at.h, chunk, to->cs, to->dt);
 }
 
 /* sums = weighted x, transposed, times B over half of a chunk. */
@@ -81,12 +60,7 @@ __device__ __forceinline__ void sum_half(float (*sums)[4], const stage<CT> *from
     for (int k = 0; k < STEPS; k++) {
         const int row = (half * STEPS + k) * SSD_TILE;
         ldmatrix_transposed(a[k], x_at + (uint32_t)(row * SSD_P * (int)sizeof(CT)));
-        const float2 low = *(const float2 *)(weights + row);
-        const float2 high = *(const float2 *)(weights + row + 8);
-        a[k][0] = weigh<CT>(a[k][0], low.x, low.y);
-        a[k][1] = weigh<CT>(a[k][1], low.x, low.y);
-        a[k][2] = weigh<CT>(a[k][2], high.x, high.y);
-        a[k][3] = weigh<CT>(a[k][3], high.x, high.y);
+        weigh_tokens<CT>(a[k], weights + row);
         wgmma_begin();
         wgmma_multiply<CT>(sums, a[k], wgmma_tile(B_at + (uint32_t)(row * WIDTH * (int)sizeof(CT))),
                            k > 0);
@@ -111,41 +85,19 @@ __device__ __forceinline__ void store_rounded(const float (*S)[4], CT *to, int N
     }
 }
 
-/* The accumulators from or to the state [p, n]. */
-template <typename ST, bool is_load>
-__device__ __forceinline__ void move_state(float (*S)[4], ST *state, int N) {
-    const int lane = (int)threadIdx.x % WARP;
-    const int p = (int)threadIdx.x / WARP * SSD_TILE + lane / 4;
-    for (int i = 0; i < TILES; i++) {
-        for (int half = 0; half < 2; half++) {
-            ST *pair = state + (p + half * 8) * N + i * 8 + lane % 4 * 2;
-            vec_of<ST, 2> both;
-            if (is_load) {
-                both.load(pair);
-                S[i][half * 2] = both.v[0];
-                S[i][half * 2 + 1] = both.v[1];
-            } else {
-                both.v[0] = S[i][half * 2];
-                both.v[1] = S[i][half * 2 + 1];
-                both.store(pair);
-            }
-        }
-    }
-}
-
 /* Grid (N / WIDTH, H, B). */
 template <typename CT, typename ST>
 __global__ void __launch_bounds__(THREADS) k_ssd_states_wgmma(ssd_call c) {
     extern __shared__ __align__(1024) char shared[];
     block_memory<CT> *memory = (block_memory<CT> *)shared;
-    const int h = blockIdx.y, t = threadIdx.x;
+    const int h = blockIdx.y, t = threadIdx.x, first_p = t / WARP * SSD_TILE;
     const place at = {blockIdx.z, h, h / (c.H / c.G), (int)blockIdx.x * WIDTH};
     const int64_t state_numbers = (int64_t)SSD_P * c.N;
     ST *state = (ST *)c.io.state + (at.b * c.H + h) * state_numbers + at.first_n;
     float S[TILES][4], sums[HALVES][TILES][4];
     wait_for_predecessor();
     release_successor();
-    move_state<ST, true>(S, state, c.N);
+    move_state<ST, TILES, true>(S, state, c.N, first_p, 0);
     for (int i = 0; i < N_STAGES - 1; i++) {
         if (i < c.n_chunks) load_chunk<CT>(c, at, i, &memory->stages[i]);
         copies_commit();
@@ -177,7 +129,7 @@ __global__ void __launch_bounds__(THREADS) k_ssd_states_wgmma(ssd_call c) {
             }
         }
     }
-    move_state<ST, false>(S, state, c.N);
+    move_state<ST, TILES, false>(S, state, c.N, first_p, 0);
 }
 
 template <typename CT, typename ST>
